@@ -79,14 +79,18 @@ def test_the_hit_ratio_is_that_of_the_last_minute(system, opened):
 
 def test_a_figure_that_is_old_says_so(system, opened):
     """Of a MongoDB that tells nothing any more the last figure stays, greyed, with its age; others do not."""
-    told = {"operations_per_second": [6.0, 8.0], "mongodb_operations_per_second": [32.0, None]}
+    told = {
+        "operations_per_second": [6.0, 8.0],
+        "mongodb_operations_per_second": [32.0, None],
+        "mongodb_connections": [7.0, None],
+    }
 
     show(system, opened.page, told, ages_s=(20, 1))
     page = opened.open(system.stack.url)
     old = chart(page, "Operations of MongoDB").locator(".old")
-    expect(old.locator("dt")).to_have_text("all, 20\u00a0s ago")
-    expect(old.locator("dd")).to_have_text("32/s")
-    expect(chart(page, "Operations of MongoDB").locator("dd")).to_have_text(["32/s", "8/s"])
+    expect(old.locator("dt")).to_have_text(["all, 20\u00a0s ago", "connections, 20\u00a0s ago"])
+    expect(old.locator("dd")).to_have_text(["32/s", "7"])
+    expect(chart(page, "Operations of MongoDB").locator("dd")).to_have_text(["32/s", "8/s", "7"])
 
 
 def test_the_last_hour_is_recorded(system, opened):

@@ -31,7 +31,7 @@ function colour(element, name) {
  * Props: `title`; `times`, in seconds since the epoch; `lines`, each with `label`, `ink` (a colour of the style sheet),
  * `values` (null where nothing is known) and perhaps `fill`; `show`, which writes a value, and `scale`, which writes one of the
  * scale, with `steps` that it may have; `now`, the latest values, and `about`, of what time they are; `most`, an upper end of the scale; `aside`, another
- * figure that has no line: its name and its value; `broken`, the states of the breaker before MongoDB at these
+ * figure that has no line: its `label`, its `value` as text, and `at`, the time of it; `broken`, the states of the breaker before MongoDB at these
  * times; `away`, how long Redis had been away before each of them, and `isLost`, whether it is now; `until`, where the time ends, and `span`, how long it is,
  * seconds.
  */
@@ -195,7 +195,9 @@ export class Chart extends Component {
               h("dd", null, values[place] == null ? UNKNOWN : show(values[place])),
             ),
           ),
-          aside && !pointed ? h("div", null, h("dt", null, aside[0]), h("dd", null, aside[1])) : null,
+          aside && !pointed
+            ? h("div", { class: until - aside.at > OLD_S ? "old" : "" }, h("dt", null, aside.label, until - aside.at > OLD_S ? `, ${ago(until - aside.at)}` : null), h("dd", null, aside.value))
+            : null,
         ),
       ),
       h("div", { class: "plot", ref: this.place, role: "img", "aria-label": `${title}, over time. Now: ${said}${gone && `. Redis did not answer for ${gone}`}` }),

@@ -73,7 +73,7 @@ export function charts(told, status) {
     chart(told, "A read takes", duration, [line("hit, half", "b", latency("hit", "p50")), line("hit, 99 %", "b", latency("hit", "p99"), false, [3, 3]), line("miss, half", "c", latency("miss", "p50")), line("miss, 99 %", "c", latency("miss", "p99"), false, [3, 3])]),
     chart(told, "Memory of Redis", bytes, [line("used", "a", of("used_memory"), true), ...limit(of("max_memory"))], { steps: BINARY }),
     chart(told, "Evictions of Redis", rate, [line("entries", "a", of("evictions_per_second"), true)]),
-    chart(told, "Operations of MongoDB", rate, [line("all", "c", of("mongodb_operations_per_second")), line("our writes", "b", of("operations_per_second"))], { aside: connections(of("mongodb_connections")) }),
+    chart(told, "Operations of MongoDB", rate, [line("all", "c", of("mongodb_operations_per_second")), line("our writes", "b", of("operations_per_second"))], { aside: aside(told, "connections", of("mongodb_connections")) }),
     chart(told, "Tasks that wait", count, Object.keys(told?.broker ?? { flush: 0 }).map((queue, place) => line(queue, "abcd"[place % 4], of("broker", queue))), { steps: WHOLE }),
   ];
 }
@@ -139,7 +139,8 @@ function limit(values) {
   return values.some(Boolean) ? [line("most", "d", values.map((one) => one || null), false, [4, 4])] : [];
 }
 
-function connections(values) {
-  const last = values.findLast((value) => value !== null);
-  return last === undefined ? null : ["connections", count(last)];
+/** A figure that has no line, as it was last known. */
+function aside(told, label, values) {
+  const last = values.findLastIndex((value) => value !== null);
+  return last < 0 ? null : { label, value: count(values[last]), at: told.time[last] };
 }
