@@ -78,7 +78,8 @@ def remedies(
         yield _refused(figures, could_evict=could_evict)
     silent = figures["silent_workers"] or ()
     if is_stalled and not is_away:
-        yield _stalled(figures, is_back=is_back)
+        refuses = figures["mongodb_refuses"]
+        yield _refusing(refuses, mongodb_pid) if refuses else _stalled(figures, is_back=is_back)
     elif figures["grows_per_second"] and not is_away:
         yield _outrun(figures)
     for one in silent:
@@ -246,6 +247,20 @@ def _mongodb(figures: Mapping[str, Any], pid: int | None) -> Remedy:
     return Remedy(
         "mongodb", f"{_NO_ANSWER}{reason.removeprefix(_NO_ANSWER)}", advice, _chapter("WritebehindMongodbDown")
     )
+
+
+def _refusing(reason: str, pid: int | None) -> Remedy:
+    found = f"MongoDB answers, and takes nothing that is written: {reason}"
+    advice = (
+        "see what its log says: whether its disk is full, and what its user may do. What waits drains by itself, "
+        "and no worker has to be restarted"
+    )
+    if pid:
+        advice = (
+            f"{advice}. It is process {pid}, which runs here, and does not get over a full disk by itself: make "
+            f"room, then `kill {pid}`, and `writebehind up` starts it anew"
+        )
+    return Remedy("mongodb", found, advice, _chapter("WritebehindMongodbDown"))
 
 
 def _paused(pauses: Sequence[Mapping[str, Any]]) -> Remedy:

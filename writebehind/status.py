@@ -199,13 +199,15 @@ class Status:
         }
         still_s = min(backlog.late_s, activity.persisted.last_s) if activity else 0.0
         is_stalled = not (paused and paused.all) and bool(backlog.pending) and still_s >= self._pace.overdue_s
+        refuses = answers.ask(lambda: store.complaints.latest(now_ms), "mongodb_refuses") if is_stalled else None
+        figures["mongodb_refuses"] = refuses or None
         late = [one for one in points if now_ms / 1000 - one.at < RECOVERS_S]
         to_do = remedies(
             figures,
             is_stalled=is_stalled,
             is_back=any(one.figures.get(BREAKER, "closed") != "closed" for one in late),
             could_evict=sample.could_make_room,
-            mongodb_pid=self._mongodb_pid() if mongodb_error else None,
+            mongodb_pid=self._mongodb_pid() if mongodb_error or refuses else None,
         )
         figures["to_do"] = [asdict(one) for one in to_do]
         if partitions:

@@ -149,6 +149,7 @@ def work(pipeline: Pipeline) -> list[str]:
         "history again": lambda: series(pipeline.store),
         "status": lambda: pipeline.status(partitions=True),
         "drift": lambda: [one.as_dict() for one in pipeline.reconciler.history.passes()],
+        "complaints": lambda: pipeline.store.complaints.latest(0),
         "sample": pipeline._sampler._take,
         "API keys": pipeline.keyring.all,
         "labels": lambda: pipeline.store.labels.told_apart(["ape"]),

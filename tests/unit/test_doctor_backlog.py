@@ -16,6 +16,7 @@ LATE = {
     "dead_letters": 0,
     "breaker": "closed",
     "away": [],
+    "mongodb_refuses": None,
     "paused": [],
     "to_do": [],
 }

@@ -14,6 +14,7 @@ from writebehind.remedies import Remedy, of_redis, remedies
 HEALTHY = {
     "paused": [],
     "mongodb_error": None,
+    "mongodb_refuses": None,
     "breaker": "closed",
     "breaker_reason": None,
     "seconds_until_cap": None,
@@ -106,6 +107,21 @@ def test_a_server_of_this_host_that_hangs():
     for advice in (one.advice, redis.advice):
         assert "process 4711 runs here" in advice
         assert "`kill -CONT 4711` lets a frozen one go on" in advice
+
+
+def test_a_mongodb_that_answers_and_takes_nothing():
+    """Nobody is sent to the workers; an embedded server is to be started anew, once its disk has room."""
+    refusing = HEALTHY | {"mongodb_refuses": "internal server error"}
+    known = {"is_back": False, "could_evict": False}
+    (one,) = remedies(refusing, is_stalled=True, **known)
+    (here,) = remedies(refusing, is_stalled=True, mongodb_pid=4711, **known)
+    assert ("mongodb", True) == (
+        one.about,
+        one.found.endswith("takes nothing that is written: internal server error"),
+    )
+    assert "disk is full" in one.advice
+    assert "`kill" not in one.advice
+    assert "then `kill 4711`" in here.advice
 
 
 def test_a_redis_that_loads_its_data():

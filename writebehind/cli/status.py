@@ -173,9 +173,11 @@ def _dead(figures: Mapping[str, Any]) -> Row:
 
 
 def _mongodb(figures: Mapping[str, Any]) -> Row:
-    error = figures["mongodb_error"]  # known before the breaker opens
+    error, refuses = figures["mongodb_error"], figures["mongodb_refuses"]  # known before the breaker opens
     reason = f": {error}; see writebehind doctor" if error else ""
-    return f"breaker {figures['breaker']}{reason}", figures["breaker"] == "closed" and not error
+    if refuses and not error:
+        reason = f", and nothing that is written is taken: {refuses}"
+    return f"breaker {figures['breaker']}{reason}", figures["breaker"] == "closed" and not (error or refuses)
 
 
 def _workers(figures: Mapping[str, Any]) -> Row:

@@ -155,6 +155,8 @@ class Recorder:
         # Which says of none that it is at fault. Each half has a delay of its own, so that they are sent apart.
         for half in (together[::2], together[1::2]):
             tried += postpone(self._store, partition, half, others=False) if half else []
+        if together or (alone and not others):
+            self._store.complaints.note((together or alone)[0].message)
         left = []
         for outcome in tried:
             if is_late(outcome):

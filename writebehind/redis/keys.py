@@ -38,6 +38,8 @@ PROCESSES = "wb:processes"
 CAPS = "wb:caps"
 #: Sorted set of collections that have figures of their own besides those of the settings, by their turn.
 LABELS = "wb:labels"
+#: Sorted set of what MongoDB said as it took none of a batch, by when a flusher last heard it, ms.
+COMPLAINTS = "wb:complaints"
 #: Hash of API keys, of which only hashes of the secrets are kept: see `writebehind.redis.shared.api_keys`.
 API_KEYS = "wb:api_keys"
 #: Sorted set of clients by when they have all back that they have spent of their rates, ms; expires.
@@ -95,6 +97,7 @@ _TYPES = {
     **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, PAUSED, SERVER, API_KEYS), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
     **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, PROCESSES, CAPS, LABELS, OBSERVED, SPENT), "zset"),
+    COMPLAINTS: "zset",
 }
 _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("clock", "term", "scheduled", "lease", "stepped", "entry", "load"), "string"),

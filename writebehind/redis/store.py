@@ -34,6 +34,7 @@ from writebehind.redis.scripts import script
 from writebehind.redis.shared.api_keys import ApiKeys
 from writebehind.redis.shared.attendance import Attendance
 from writebehind.redis.shared.caps import Caps, CapsRecord
+from writebehind.redis.shared.complaints import Complaints
 from writebehind.redis.shared.cursor_key import CursorKey
 from writebehind.redis.shared.history import HistoryLog
 from writebehind.redis.shared.labels import Labels
@@ -132,6 +133,7 @@ class Store:
         self.metrics = Metrics(wire, layout)
         self.workers = Workers(wire)
         self.caps = CapsRecord(wire)
+        self.complaints = Complaints(wire)
         self.api_keys = ApiKeys(wire)
         self.pauses = Pauses(wire)
         self.spending = Spending(wire)

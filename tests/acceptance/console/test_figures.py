@@ -122,6 +122,13 @@ STATES = {
         "title": "Writes are refused now: 1 document would be lost with Redis",
         "text": "Too many documents wait for MongoDB: new documents get 503 until there is room.",
     },
+    ("../verdict", "verdict", "{pending: 1, dead_letters: 0, mongodb_refuses: 'no space'}"): {
+        "level": "bad",
+        "title": "MongoDB answers, and takes nothing that is written: 1 document would be lost with Redis",
+        "text": "Writes are acknowledged by Redis and wait there.",
+        "reason": "no space",
+    },
+    ("now", "mongodb", "{mongodb_refuses: 'no space'}"): ["bad", "takes no writes"],
     (
         "../verdict",
         "verdict",

@@ -135,7 +135,7 @@ def test_processes(patient, monkeypatch):
     assert re.search(r"\b[67][0-9] s ago", found(patient, "beat").found)
     for status in ({"dead_letters": 1}, {"breaker": "open", "breaker_reason": "it is down"}):
         healthy = {"pending": 0, "oldest_pending_seconds": 0, "dead_letters": 0, "breaker": "closed", "away": []}
-        healthy |= {"overdue_seconds": 0, "to_do": []}
+        healthy |= {"overdue_seconds": 0, "to_do": [], "mongodb_refuses": None}
         assert Level.WARNING is processes.backlog(healthy | status).level
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, NotPrimaryError, OperationFailure
 from pymongo.synchronous.collection import Collection
+from rich.console import Console
 
 from tests.integration.not_now.conftest import attempt, commit, letters, names
 from tests.refusals import only
+from tests.waiting import wait_until
+from writebehind.cli.status import shown
 from writebehind.flushing import attempts
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.mongodb.breaker import BreakerState
+from writebehind.operations.doctor import Level, examine
 
 #: Not in the table: what an outage, throttling or missing rights look like where they are said of one document.
 UNCLEAR = (1, 8, 13, 71, 82, 96, 8000, 424242)
@@ -38,6 +42,41 @@ def test_a_batch_that_is_refused_as_a_whole(pipeline, stored, server, monkeypatc
 
     assert set(ids) == {one["_id"] for one in stored.find()}
     assert ({}, 0) == (letters(pipeline), pipeline.status()["pending"])
+
+
+def test_what_mongodb_says_is_in_the_status(pipeline, server):
+    """While it answers and takes nothing the status has its words, and sends nobody to the workers."""
+    for name in names(pipeline, 20):
+        commit(pipeline, name)
+    server.refuses = lambda _: {"code": 1, "errmsg": "internal server error"}
+    with pytest.raises(FlushInterruptedError):
+        attempt(pipeline)
+
+    wait_until(lambda: pipeline.status()["mongodb_refuses"], "them to be overdue")
+    status = pipeline.status()
+    assert ("closed", None) == (status["breaker"], status["mongodb_error"])
+    assert "internal server error" == status["mongodb_refuses"]
+    assert ["mongodb"] == [one["about"] for one in status["to_do"]]
+    assert "takes nothing that is written: internal server error" in status["to_do"][0]["found"]
+    (found,) = (one for one in examine(pipeline) if one.check == "backlog")
+    assert (Level.FAILURE, True) == (found.level, "whether its disk is full" in found.advice)
+    with (console := Console(width=400)).capture() as printed:
+        console.print(shown(status))
+    assert "breaker closed, and nothing that is written is taken: internal server error" in printed.get()
+
+    server.refuses = lambda _: None
+    attempt(pipeline)
+    assert None is pipeline.status()["mongodb_refuses"]
+
+
+def test_one_that_mongodb_alone_does_not_take_is_no_complaint(pipeline, server):
+    """It says nothing of the others, which go on."""
+    one, other = names(pipeline, 2)
+    server.refuses = only(one, {"code": 1, "errmsg": "no"})
+    for name in (one, other):
+        commit(pipeline, name)
+    attempt(pipeline)
+    assert "" == pipeline.store.complaints.latest(pipeline.store.now_ms())
 
 
 @pytest.mark.parametrize("error", [AutoReconnect("closed"), NetworkTimeout("slow"), NotPrimaryError("another is")])

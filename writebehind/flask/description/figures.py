@@ -93,6 +93,7 @@ FIGURES: dict[str, Schema] = {
         dead_letters_by_collection=_COUNTS,
         mongodb_error=_OR_NO_TEXT,
         mongodb_ping_error=_OR_NO_TEXT,
+        mongodb_refuses=_OR_NO_TEXT,
         totals=_COUNTS,
         **_SOLE,
     ),

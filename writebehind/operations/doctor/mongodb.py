@@ -22,6 +22,7 @@ OLDEST = (5, 0)
 PATIENCE_S = 4.0
 #: What the driver says where nothing has refused it, and no answer has come.
 _HANGS = ("timed out", "No servers found yet")
+_LOG = "see what its log says, as that its disk is full"
 
 
 def check(pipeline: Pipeline) -> Iterator[Finding]:
@@ -46,7 +47,9 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
         try:
             yield from part(pipeline)
         except MongoUnavailableError as error:
-            yield failure("mongodb", str(error), f"let its user read {pipeline.settings.mongodb_database}")
+            yield failure(
+                "mongodb", str(error), f"{_LOG}; or let its user read {pipeline.settings.mongodb_database}"
+            )
 
 
 def _version(pipeline: Pipeline) -> Finding:
@@ -93,7 +96,8 @@ def _change_stream(pipeline: Pipeline) -> Finding:
         pipeline.sink.try_change_stream()
     except MongoUnavailableError as error:
         advice = (
-            "let its user open one; on a server that has none, entries stay until they expire or are reconciled"
+            f"{_LOG}; or let its user open one; on a server that has none, entries stay until they expire or "
+            "are reconciled"
         )
         return warning("mongodb change stream", f"none opens, so changes of others are not seen: {error}", advice)
     return ok("mongodb change stream", "opens")
@@ -103,7 +107,7 @@ def _write_concern(pipeline: Pipeline) -> Finding:
     try:
         pipeline.sink.try_write_concern()
     except MongoUnavailableError as error:
-        advice = "see that a majority of the members is up, and journals"
+        advice = f"see that a majority of the members is up, and journals; {_LOG}"
         return failure("mongodb write concern", str(error), advice)
     return ok("mongodb write concern", "a majority with journal acknowledges")
 

@@ -267,7 +267,8 @@ def backlog(status: Mapping[str, Any]) -> Finding:
     if status["breaker"] != "closed":
         return warning("backlog", found, f"see to MongoDB: {status['breaker_reason']}")
     to_do = {one["about"]: one for one in status["to_do"]}
-    for about, level in (("mongodb", warning), ("backlog", failure)):  # MongoDB: the breaker is still closed
+    of_mongodb = failure if status["mongodb_refuses"] else warning  # or the breaker is still closed
+    for about, level in (("mongodb", of_mongodb), ("backlog", failure)):
         if one := to_do.get(about):
             return level("backlog", f"{found}; {one['found']}", f"{one['advice']}: {one['runbook']}")
     if status["overdue_seconds"] > OVERDUE_S:

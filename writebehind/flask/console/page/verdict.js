@@ -53,6 +53,14 @@ function headline(status, now) {
       reason: (status.mongodb_error ?? status.breaker_reason ?? "").replace(/^MongoDB does not answer: /, ""),
     };
   }
+  if (status.mongodb_refuses) {
+    return {
+      level: "bad",
+      title: `MongoDB answers, and takes nothing that is written: ${lost}`,
+      text: `Writes are acknowledged by Redis and wait there${refusals(cap)}.`,
+      reason: status.mongodb_refuses,
+    };
+  }
   if (cap === 0) {
     return {
       level: "bad",

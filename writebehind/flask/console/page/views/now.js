@@ -159,7 +159,7 @@ function lamp(name, level, text, href) {
 
 /** Level and text of MongoDB. */
 export function mongodb(status, now) {
-  if (!trouble(status)) return ["ok", "answers"];
+  if (!trouble(status)) return status.mongodb_refuses ? ["bad", "takes no writes"] : ["ok", "answers"];
   if (status.breaker !== "open") return ["bad", (status.breaker ?? "closed") === "closed" ? "does not answer" : `breaker ${status.breaker}`];
   return ["bad", `breaker open${status.breaker_since ? `, ${duration(Math.max(0, now - status.breaker_since))}` : ""}`];
 }
