@@ -324,13 +324,27 @@ def test_what_is_wrong_is_red(pipeline):
     ):
         assert {"listener"} == red_of(good | {"listener": listener | wrong})
     assert {"no status"} == red_of(ConfigurationError("another one's"))
-    early = {"warm": {"seconds_ago": 1.0, "seconds": 0.1, "outcome": {"stopped": "no MongoDB"}, "error": None}}
+    early = {
+        "warm": {
+            "seconds_ago": 1.0,
+            "seconds": 0.1,
+            "is_late": False,
+            "outcome": {"stopped": "no MongoDB"},
+            "error": None,
+        }
+    }
     assert {"warm"} == red_of(good | {"periodic": early})
 
 
 def test_a_status_says_how_much_would_be_lost(pipeline):
     """What a loss of Redis takes now is one figure, and the time of a run is told once."""
-    warm = {"seconds_ago": 1.0, "seconds": 0.1, "outcome": {"looked_at": 3, "seconds": 0.123}, "error": None}
+    warm = {
+        "seconds_ago": 1.0,
+        "seconds": 0.1,
+        "is_late": False,
+        "outcome": {"looked_at": 3, "seconds": 0.123},
+        "error": None,
+    }
     figures = pipeline.status() | {"pending": 3, "dead_letters": 2, "periodic": {"warm": warm}}
     with (console := Console(width=200)).capture() as printed:
         console.print(shown(figures))
