@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts Valkey as one of several. Sentinel and a cluster note in the file on the volume who leads: it is written once, and never anew.
+# Starts Valkey as one of several, with the password that `secrets.sh` made. Sentinel and a cluster note in the file on the volume who leads: it is written once, and never anew.
 #   valkey.sh server                 one of three that Sentinels watch; HOSTNAME redis-1 begins as primary
 #   valkey.sh sentinel               watches them as `main`; two of three must agree
 #   valkey.sh node                   one of a cluster
@@ -26,7 +26,7 @@ min-replicas-max-lag 3
 replica-serve-stale-data no
 $([ "$name" = redis-1 ] || echo "replicaof redis-1 6379")
 END
-    exec valkey-server "$file" ;;
+    exec valkey-server "$file" --include /password/valkey.conf ;;
   sentinel)
     keep << END
 dir /data
@@ -37,7 +37,7 @@ sentinel monitor main redis-1 6379 2
 sentinel down-after-milliseconds main 5000
 sentinel failover-timeout main 15000
 END
-    exec valkey-sentinel "$file" ;;
+    exec valkey-sentinel "$file" --include /password/sentinel.conf ;;
   node)
     keep << END
 $durable
@@ -48,10 +48,12 @@ cluster-require-full-coverage no
 cluster-announce-hostname $name
 cluster-preferred-endpoint-type hostname
 END
-    exec valkey-server "$file" ;;
+    exec valkey-server "$file" --include /password/valkey.conf ;;
   create)
     shift
     first=$1
+    REDISCLI_AUTH=$(cat /password/password)
+    export REDISCLI_AUTH
     info() { valkey-cli -h "$first" cluster info | tr -d '\r'; }
     if info | grep -qx 'cluster_known_nodes:1'; then
       # Nodes meet by address.

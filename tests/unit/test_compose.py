@@ -10,7 +10,9 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
+from base64 import b64decode
 from importlib import resources
 from importlib.metadata import requires
 from itertools import pairwise
@@ -20,18 +22,17 @@ from urllib.parse import urlsplit
 import jsonschema_rs
 import pytest
 import yaml
-from click.testing import CliRunner
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from redis import ConnectionError as RedisConnectionError
 from redis import Redis
 
 from tests.waiting import wait_until
 from writebehind import load_settings
-from writebehind.access.keys import Token, new_id
+from writebehind.access.keys import Token
 from writebehind.alive import OLD_AFTER_S
 from writebehind.celery import names
-from writebehind.cli import cli
-from writebehind.local.embedded import valkey_binary
+from writebehind.local.embedded import free_port, valkey_binary
 from writebehind.local.up import read_procfile
 from writebehind.redis.topology.addresses import named_servers
 from writebehind.settings.installation import ENV_PREFIX, Settings
@@ -40,9 +41,12 @@ ROOT = Path(__file__).parents[2]
 PROFILES = {"single", "sentinel", "cluster", "servers", "rabbitmq"}
 #: The servers that share the partitions, by the names that they have in REDIS_URL.
 SHARDS = {name: f"shard-{name}" for name in "abc"}
-#: Make the nodes a cluster, and the first key; and end.
-ONCE = {"cluster", "key"}
-URLS = {"REDIS_URL", "BROKER_URL", "MONGODB_URL", "MONGODB_DATABASE"}
+#: Make the nodes a cluster, and the first key and passwords; and end.
+ONCE = {"cluster", "secrets"}
+#: Those that are written to files, with passwords.
+URLS = {"REDIS_URL": "redis-url", "BROKER_URL": "broker-url", "MONGODB_URL": "mongodb-url"}
+#: Volumes with passwords, by where they are made.
+PASSWORDS = {"redis-password": "/passwords/redis", "mongo-password": "/passwords/mongo"}
 BUILDS_THE_IMAGE = "web"
 #: What listens on loopback by itself listens on all addresses in its container, which publishes it on loopback.
 ADDRESSES = {"--address=127.0.0.1": "--address=0.0.0.0"}
@@ -77,13 +81,15 @@ def variables(profile: str) -> dict[str, str]:
 
 
 def interpolated(text: str, given: dict[str, str]) -> str:
-    """A value as Compose reads it: with variables, or what stands for those that are missing or empty."""
+    """A value as Compose reads it: with variables, or what stands for those that are missing, empty, or set."""
+    text = re.sub(r"\$\{(\w+):\+([^}]*)\}", lambda found: found[2] if given.get(found[1]) else "", text)
     return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: given.get(found[1]) or found[2], text)
 
 
 def options(service) -> dict[str, str]:
     """A server's options, by name."""
-    words = service["command"].split()
+    command = service["command"]
+    words = (command if isinstance(command, str) else command[-1]).split()
     return {word: value for word, value in pairwise(words) if word.startswith("--")}
 
 
@@ -124,19 +130,20 @@ def test_redis_keeps_what_is_pending(services):
 
 def test_redis_is_unhealthy_while_it_answers_with_errors(services):
     """The health check fails on an error such as LOADING, which the client takes for success unless told."""
-    assert services["redis"]["healthcheck"]["test"] == ["CMD", "valkey-cli", "-e", "ping"]
+    [how, command] = services["redis"]["healthcheck"]["test"]
+    assert (how, command.partition(" exec ")[2]) == ("CMD-SHELL", "valkey-cli -e ping")
 
 
-def test_mongodb_is_the_replica_set_that_is_connected_to(services, processes):
+def test_mongodb_is_the_replica_set_that_is_connected_to(services):
     """Server, health check and URL name the same replica set, whose member has the service's name."""
     replica_set = options(services["mongo"])["--replSet"]
     script = services["mongo"]["healthcheck"]["test"][-1]
 
     assert f'_id: "{replica_set}"' in script
     assert 'host: "mongo:27017"' in script
-    assert {f"mongodb://mongo:27017/?replicaSet={replica_set}"} == {
-        service["environment"]["MONGODB_URL"] for service in processes.values()
-    }
+    url = services["secrets"]["environment"]["MONGODB_URL"]
+    assert url == f"mongodb://writebehind:PASSWORD@mongo:27017/?replicaSet={replica_set}"
+    assert 'user = "writebehind"' in script
 
 
 def test_services_come_back(services):
@@ -147,22 +154,80 @@ def test_services_come_back(services):
     assert ONCE == {name for name, service in services.items() if "test" not in service["healthcheck"]}
 
 
-def test_every_process_has_the_key_that_is_made_first(services, processes, tmp_path):
-    """One service makes a key in a volume, and all others wait for it; what is there already stays."""
-    words = shlex.split(services["key"]["command"])
-    assert words[:3] == ["writebehind", "keys", "generate"]
-    assert services["key"]["volumes"] == ["keys:/keys"]
+def made(services, place: Path, given: dict[str, str]) -> dict[str, str]:
+    """What the service `secrets` writes for a profile, by the path within `place`."""
+    for name in ("keys", "redis", "mongo"):
+        (place / name).mkdir(parents=True, exist_ok=True)
+    environment = {name: interpolated(url, given) for name, url in services["secrets"]["environment"].items()}
+    environment |= {"KEYS": str(place / "keys"), "REDIS_PASSWORDS": str(place / "redis")}
+    environment |= {
+        "MONGO_PASSWORDS": str(place / "mongo"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    subprocess.run(["sh", ROOT / "deploy/compose/secrets.sh"], env=os.environ | environment, check=True)
+    return {str(one.relative_to(place)): one.read_text() for one in place.rglob("*") if one.is_file()}
+
+
+def test_secrets_are_made_once_and_first(services, tmp_path):
+    """All wait for them. What is there already stays; another profile's URLs have the same passwords."""
+    assert services["secrets"]["command"] == "sh /secrets.sh"
+    assert "./deploy/compose/secrets.sh:/secrets.sh:ro" in services["secrets"]["volumes"]
+    for name, one in services.items():
+        if name not in {"secrets", "rabbitmq"}:  # which has RabbitMQ's own user
+            assert one["depends_on"]["secrets"] == {"condition": "service_completed_successfully"}, name
+    first = made(services, tmp_path, variables("single"))
+    second = made(services, tmp_path, variables("cluster"))
+    stays = {"keys/root", "redis/password", "redis/valkey.conf", "redis/sentinel.conf", "mongo/password"}
+    redis, mongo = first["redis/password"], first["mongo/password"]
+
+    assert {*first} == {*second} == stays | {f"keys/{name}" for name in URLS.values()}
+    assert {name: first[name] for name in stays} == {name: second[name] for name in stays}
+    assert Token.parse(first["keys/root"].strip())
+    assert redis != mongo
+    for password in (redis, mongo):
+        assert len(b64decode(f"{password}=", "-_")) * 8 == 256
+    assert first["keys/redis-url"] == f"redis://:{redis}@redis:6379/0"
+    assert second["keys/broker-url"] == f"redis://:{redis}@broker:6379/0"
+    assert f"writebehind:{mongo}@mongo:27017" in first["keys/mongodb-url"]
+    modes = {one: one.stat().st_mode & 0o777 for one in tmp_path.rglob("*") if one.is_file()}
+    assert {0o600} == {mode for one, mode in modes.items() if one.parent.name == "keys"}
+    # Users of other images read the rest, in volumes that are mounted where they are needed.
+    assert {0o644} == {mode for one, mode in modes.items() if one.parent.name != "keys"}
+
+
+def test_secrets_are_where_they_are_needed(services, processes, servers):
+    """Our processes have the files with the key and the URLs, servers their own password; no variable has one."""
+    files = {f"{name}_FILE": f"/keys/{file}" for name, file in URLS.items()}
+    files |= {"WRITEBEHIND_ROOT_KEY_FILE": "/keys/root"}
     for name, one in processes.items():
-        assert one["environment"]["WRITEBEHIND_ROOT_KEY_FILE"] == words[3], name
-        assert one["depends_on"]["key"] == {"condition": "service_completed_successfully"}, name
+        environment = {
+            key: interpolated(value, {"BROKER_URL": "some"}) for key, value in one["environment"].items()
+        }
+        assert files.items() <= environment.items(), name
+        assert {*URLS}.isdisjoint(environment), name
         assert "keys:/keys:ro" in one["volumes"], name
-    made = tmp_path / "root"
-    for _ in range(2):
-        assert CliRunner().invoke(cli, ["keys", "generate", str(made)]).exit_code == 0
-        assert made.stat().st_mode & 0o777 == 0o600
-        first = made.read_text()
-    assert first == made.read_text()
-    assert Token.parse(first.strip())
+    for name, one in servers.items():
+        expected = {"mongo": {"mongo-password"}, "rabbitmq": set()}.get(name, {"redis-password"})
+        assert {f"{volume}:/password:ro" for volume in expected} == {
+            volume for volume in one.get("volumes", []) if volume.partition(":")[0] in {*PASSWORDS, "keys"}
+        }, name
+    assert {"keys:/keys", *(f"{volume}:{place}" for volume, place in PASSWORDS.items())} < {
+        *services["secrets"]["volumes"]
+    }
+    image = re.findall(r"install -d -o 10001 (.*)", (ROOT / "Dockerfile").read_text("utf-8"))[0].split()
+    assert {"/keys", *PASSWORDS.values()} < {*image}
+
+
+def test_each_server_asks_for_its_password(services, servers):
+    """Valkey by a file, which it is started with; MongoDB as its members, of which there is one, have a key."""
+    for name, one in servers.items():
+        command = one["command"] if isinstance(one.get("command"), str) else " ".join(one.get("command", []))
+        if command.startswith("valkey-server"):
+            assert command.startswith("valkey-server /password/valkey.conf "), name
+        elif "valkey.sh" in command:
+            assert "./deploy/compose/valkey.sh:/valkey.sh:ro" in one["volumes"], name
+    assert "--keyFile" in options(services["mongo"])
+    assert "umask 077" in services["mongo"]["command"][-1]  # a key that others may read is refused
 
 
 def test_processes_that_no_port_is_asked_of_are_watched_by_a_file(processes):
@@ -219,11 +284,12 @@ def test_redis_has_room_besides_its_data(servers):
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
-def test_a_profile_has_what_its_urls_name(servers, processes, profile):
+def test_a_profile_has_what_its_urls_name(services, servers, processes, profile):
     """Hosts of each URL are servers that the profile starts, on their ports; all of it is waited for."""
     given = variables(profile)
     started = {name for name, one in servers.items() if profile in one.get("profiles", [profile])}
-    urls = [interpolated(processes["web"]["environment"][name], given) for name in ("REDIS_URL", "BROKER_URL")]
+    templates = services["secrets"]["environment"]
+    urls = [interpolated(templates[name], given) for name in ("REDIS_URL", "BROKER_URL")]
     named = {host.partition(":")[0] for url in urls for host in re.findall(r"[\w-]+:\d+", url)}
 
     assert given["COMPOSE_PROFILES"] == profile
@@ -232,7 +298,7 @@ def test_a_profile_has_what_its_urls_name(servers, processes, profile):
     assert schemes.get(profile, "redis") == urls[0].split("://")[0]
     waited = {name for name in processes["web"]["depends_on"] if name in started}
     behind = {name for one in waited for name in servers[one].get("depends_on", {})}
-    assert started == waited | behind
+    assert started == waited | behind - {"secrets"}
     if profile == "servers":
         listed = {one: urlsplit(url).hostname for one, url in named_servers(urls[0]).items()}
         assert SHARDS == listed
@@ -254,7 +320,9 @@ def test_a_profile_gives_nothing_but_what_is_read(compose, profile):
 def test_valkey_keeps_what_it_is_started_with(tmp_path, role, name):
     """A real server takes what the script writes, and what it notes there itself, such as who leads, stays."""
     script = (ROOT / "deploy/compose/valkey.sh").read_text("utf-8").replace("/data", str(tmp_path))
+    script = script.replace("/password", str(tmp_path))
     (tmp_path / "valkey.sh").write_text(script.replace("redis-1 6379", "127.0.0.1 1"), "utf-8")
+    (tmp_path / "valkey.conf").write_text("requirepass pw\nmasterauth pw\n")
     command = f'exec {valkey_binary()} "$@" --port 0 --unixsocket {tmp_path}/socket'
     for tool, line in (("hostname", f"echo {name}"), ("valkey-server", command)):
         (tmp_path / tool).write_text(f"#!/bin/sh\n{line}\n", "utf-8")
@@ -264,11 +332,14 @@ def test_valkey_keeps_what_it_is_started_with(tmp_path, role, name):
     for samples in ("5", "7"):
         with (
             subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL) as server,
-            Redis(unix_socket_path=str(tmp_path / "socket"), decode_responses=True) as client,
+            Redis(unix_socket_path=str(tmp_path / "socket"), password="pw", decode_responses=True) as client,  # noqa: S106
         ):
             try:
                 wait_until(lambda: client.config_get("appendonly"), "Valkey to answer, also without its primary")
-                found = client.config_get("appendonly", "replicaof", "cluster-enabled", "maxmemory-samples")
+                found = client.config_get(
+                    *("appendonly", "replicaof", "cluster-enabled", "maxmemory-samples"),
+                    *("requirepass", "masterauth"),
+                )
                 client.config_set("maxmemory-samples", 7)
                 client.config_rewrite()
             finally:
@@ -278,7 +349,45 @@ def test_valkey_keeps_what_it_is_started_with(tmp_path, role, name):
             "replicaof": "127.0.0.1 1" if name == "redis-2" else "",
             "cluster-enabled": "yes" if role == "node" else "no",
             "maxmemory-samples": samples,
+            "requirepass": "pw",
+            "masterauth": "pw",
         }
+
+
+def test_sentinels_know_the_password_of_those_whom_they_watch(tmp_path):
+    """Also where what they have noted is of a time without, and they note it for themselves."""
+    script = (ROOT / "deploy/compose/valkey.sh").read_text("utf-8").replace("/data", str(tmp_path))
+    script = script.replace("/password", str(tmp_path)).replace("redis-1 6379", "127.0.0.1 1")
+    (tmp_path / "valkey.sh").write_text(script, "utf-8")
+    (tmp_path / "sentinel.conf").write_text("sentinel auth-pass main pw\n")
+    # As a former script has written it: the new one keeps what is there.
+    noted = tmp_path / "former.conf"
+    (tmp_path / "hostname").write_text("#!/bin/sh\necho sentinel-1\n", "utf-8")
+    port = free_port()
+    command = f'shift; exec {valkey_binary()} {noted} "$@" --sentinel --port {port}'
+    (tmp_path / "valkey-sentinel").write_text(f"#!/bin/sh\n{command}\n", "utf-8")
+    for tool in ("hostname", "valkey-sentinel"):
+        (tmp_path / tool).chmod(0o755)
+    noted.write_text(f"dir {tmp_path}\nsentinel monitor main 127.0.0.1 1 2\n")
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    start = ["sh", tmp_path / "valkey.sh", "sentinel"]
+    for _ in range(2):
+        with (
+            subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL) as server,
+            Redis(port=port, decode_responses=True) as client,
+        ):
+            try:
+                wait_until(lambda: _answers(client), "the Sentinel")
+            finally:
+                server.kill()
+        assert 1 == noted.read_text().count('sentinel auth-pass main "pw"')
+
+
+def _answers(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except RedisConnectionError:
+        return False
 
 
 def test_nothing_is_stopped_in_the_middle_of_a_batch(processes):
@@ -290,36 +399,40 @@ def test_nothing_is_stopped_in_the_middle_of_a_batch(processes):
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))
-def test_the_settings_accept_the_environment(processes, monkeypatch, tmp_path, profile):
+def test_the_settings_accept_the_environment(services, processes, monkeypatch, tmp_path, profile):
     """Every variable is a setting, and the file that names the collections is mounted where it is looked for."""
     given = variables(profile)
+    files = made(services, tmp_path, given)
     for name, service in processes.items():
         environment = {variable: interpolated(value, given) for variable, value in service["environment"].items()}
         source, target, mode = service["volumes"][0].split(":")
         assert (environment["WRITEBEHIND_CONFIG"], "ro") == (target, mode), name
         assert "./schemas:/srv/schemas:ro" == service["volumes"][1], name
         monkeypatch.chdir(ROOT)
-        key = tmp_path / "root"
-        key.write_text(f"{Token.new(new_id()).text}\n")
-        environment["WRITEBEHIND_ROOT_KEY_FILE"] = str(key)
         for variable, value in (environment | {"WRITEBEHIND_CONFIG": source}).items():
-            assert variable.startswith(ENV_PREFIX) or variable in URLS
-            monkeypatch.setenv(variable, value)
+            assert variable.startswith(ENV_PREFIX) or variable in {
+                *(f"{url}_FILE" for url in URLS),
+                "MONGODB_DATABASE",
+            }
+            monkeypatch.setenv(variable, value.replace("/keys/", f"{tmp_path}/keys/"))
         settings = load_settings()
-        assert (environment["REDIS_URL"], "0.0.0.0") == (settings.redis_url, settings.host), name  # noqa: S104
-        assert environment["BROKER_URL"] == settings.broker_url
+        assert (files["keys/redis-url"], "0.0.0.0") == (settings.redis_url, settings.host), name  # noqa: S104
+        assert files["keys/broker-url"] == settings.broker_url
+        assert files["keys/mongodb-url"] == settings.mongodb_url
+        assert "PASSWORD" not in f"{settings.redis_url}{settings.broker_url}{settings.mongodb_url}"
         assert "localhost" in settings.allowed_hosts
         assert settings.collections, name
-        assert settings.root_key == key.read_text().strip(), name
+        assert settings.root_key == files["keys/root"].strip(), name
 
 
 def test_data_is_in_named_volumes(compose, servers, processes):
     """The servers' data outlives their containers, and so do the counts, which all processes share."""
-    named = [one.partition(":")[0] for server in servers.values() for one in server["volumes"] if one[0] != "."]
+    mounted = [one.partition(":")[0] for server in servers.values() for one in server["volumes"] if one[0] != "."]
+    named = [one for one in mounted if one not in PASSWORDS]
     counts = {one["volumes"][2] for one in processes.values()}
 
     assert counts == {f"metrics:{processes['web']['environment']['WRITEBEHIND_METRICS_DIR']}"}
-    assert set(compose["volumes"]) == {*named, "metrics", "keys", "flower"}
+    assert set(compose["volumes"]) == {*named, *PASSWORDS, "metrics", "keys", "flower"}
     assert len(named) == len(set(named))
 
 
