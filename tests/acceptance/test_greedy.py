@@ -151,6 +151,9 @@ DEAR = {
     "a string of others that is six times as large as JSON",
     "names of others that JSON cannot have in parts",
     "large documents of others that are not cached",
+    "a patch of a large document of others",
+    "large strings of others",
+    "exports of large dead letters",
 }
 
 
