@@ -24,7 +24,6 @@ class Meter:
         "_acquire",
         "_at",
         "_beside",
-        "_bounds",
         "_counter",
         "_family",
         "_labels",
@@ -48,8 +47,6 @@ class Meter:
         self._family = family
         self._labels = labels
         self._counter = counter
-        #: A copy: of what meters share, each look would take the count of references from another CPU.
-        self._bounds = tuple(float(one) for one in family.bounds)
         # Of what a count takes among all that a request does, `with` would be a fifth: see bench/watching.py.
         self._acquire, self._release = tallies.lock.acquire, tallies.lock.release
         #: The memory in which the series was found, and where there; `_beside` is 0 without a counter.
@@ -73,13 +70,13 @@ class Meter:
                 return
             numbers = self._tallies.numbers
         at, beside = self._at, self._beside
-        bucket = at + 1 + bisect_left(self._bounds, value)
+        bucket = at + 1 + bisect_left(self._family.bounds, value)
         self._acquire()
         try:
             numbers[at] += value
-            numbers[bucket] += 1.0
+            numbers[bucket] += 1
             if beside:
-                numbers[beside] += 1.0
+                numbers[beside] += 1
         finally:
             self._release()
 
@@ -112,7 +109,7 @@ class OneThreadsMeter(Meter):
             numbers = self._tallies.numbers
         at = self._at
         numbers[at] += value
-        numbers[at + 1 + bisect_left(self._bounds, value)] += 1.0
+        numbers[at + 1 + bisect_left(self._family.bounds, value)] += 1
 
 
 class Meters(dict[K, Meter]):
