@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from unittest.mock import Mock
 
 import pytest
 
@@ -322,6 +323,17 @@ def test_the_thread_lives_while_it_is_needed(monkeypatch):
         lookout.begin_anew()
         assert not lookout._waiting
     assert not lookout._waiting
+
+
+def test_a_fault_does_not_end_the_look_out(monkeypatch, caplog):
+    """It is logged, and who waits next is looked after."""
+    monkeypatch.setattr(lookout_module, "LOOK_S", 0.005)
+    monkeypatch.setattr(lookout_module, "FAILED_S", 0.005)
+    pauses = Mock(side_effect=[ZeroDivisionError, 0.0, None])
+    lookout = Lookout(FakeLife(), gone=lambda _: None, find_out=pauses)
+    lookout.await_recovery()
+    wait_until(lambda: pauses.call_count >= 3, "the thread to go on")
+    assert ["fault"] == [one.event for one in caplog.records if hasattr(one, "event")]
 
 
 def test_recovery_is_awaited_without_anybody_who_waits(watched):

@@ -6,6 +6,7 @@ what the driver's monitors know of the servers, and by a `ping` where they take 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -15,6 +16,9 @@ from typing import Final, Protocol
 
 from writebehind import forks
 from writebehind.errors import MongoBusyError, MongoUnavailableError, PipelineClosedError
+from writebehind.logs.events import FAULT
+
+log = logging.getLogger(__name__)
 
 #: Between two looks while somebody waits, seconds.
 LOOK_S: Final = 0.2
@@ -28,6 +32,8 @@ SIGN_S: Final = 1.2
 ROUND_TRIPS: Final = 4
 #: A look or a sign that comes so much later than it should, seconds, proves nothing: this process was held up.
 HELD_UP_S: Final = 0.4
+#: After a fault of ours it looks again in so long, seconds.
+FAILED_S: Final = 5.0
 #: The thread ends when nobody has waited for so long, seconds.
 LINGERS_S: Final = 2.0
 
@@ -174,7 +180,11 @@ class Lookout:
 def _run(lookout: weakref.ref[Lookout]) -> None:
     """Look until nobody needs it, or the look-out is gone with its owner."""
     while (one := lookout()) is not None:
-        pause_s = one.look()
+        try:
+            pause_s = one.look()
+        except Exception:  # or nobody would look any more, and each would wait for its own time-out
+            log.exception("the look-out before MongoDB has failed, and goes on", extra=FAULT)
+            pause_s = FAILED_S
         del one
         if pause_s is None:
             return

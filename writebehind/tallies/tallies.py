@@ -14,6 +14,7 @@ from typing import Final
 
 from writebehind import forks
 from writebehind.errors import UnavailableError
+from writebehind.logs.events import FAULT
 from writebehind.logs.states import StateLog
 from writebehind.tallies.directory import Agree, Directory
 from writebehind.tallies.families import MOST_UNLISTED, OTHER, Family
@@ -257,5 +258,9 @@ def _watch(tallies: weakref.ref[Tallies]) -> None:
     while goes_on:
         # All processes look at the same moments: else the sum of all would shrink and grow again meanwhile.
         time.sleep(LOOK_EVERY_S - time.time() % LOOK_EVERY_S)
-        goes_on = (one := tallies()) is not None and one.look()
+        one = tallies()
+        try:
+            goes_on = one is not None and one.look()
+        except Exception:  # it must not end the looks of this process
+            log.exception("the counts of this process are not looked after, and are again soon", extra=FAULT)
         del one
