@@ -130,10 +130,14 @@ def of_beat(beat: Mapping[str, Any], consumers: Mapping[str, Any] | None) -> Rem
     chapter = _chapter("WritebehindSweepLate")
     if beat["is_stopped"]:
         return Remedy("beat", f"{found}: {_stopped(beat)}", f"{_resume(beat)}; {without}", chapter)
+    asked_s = beat["asked_seconds_ago"]
+    asks = asked_s is not None and swept_s is not None and 2 * asked_s < swept_s
     if consumers and not consumers.get(_MAINTENANCE):
-        advice = f"start beat and the maintenance worker as in the Procfile: {without}"
+        whom = "the maintenance worker" if asks else "beat and the maintenance worker"
+        stopped = "or let one go on that is stopped, " if asks else ""
+        advice = f"start {whom} as in the Procfile, {stopped}as {without}"
         return Remedy("beat", f"{found}, and no worker consumes {_MAINTENANCE}", advice, chapter)
-    if (asked_s := beat["asked_seconds_ago"]) is not None and swept_s is not None and 2 * asked_s < swept_s:
+    if asks:
         found = f"{found}: beat asked for one {asked_s:.0f} s ago, and no worker carries it out"
         return Remedy("beat", found, f"{_see_workers(consumers)}; {without}", chapter)
     if beat["pid"] is None:

@@ -281,7 +281,9 @@ def test_what_is_wrong_is_red(pipeline):
         "unconsumed": ["flush"],
         "listener": None,
         "consistency": good["consistency"] | {"checked": 10, "equal": 9, "ratio": 0.9, "windows": WINDOWS},
-        "periodic": {"sweep": {"seconds_ago": 300.0, "seconds": 0.1, "outcome": {}, "error": "[broken]"}},
+        "periodic": {
+            "sweep": {"seconds_ago": 300.0, "seconds": 0.1, "is_late": False, "outcome": {}, "error": "[broken]"}
+        },
     }
     red = {"pending", "dead letters", "MongoDB", "workers", "queues", "listener", "reconciled", "sweep"}
     red |= {"readers see", "safe"}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.waiting import wait_until
 from writebehind.errors import RedisNotReadyError, RedisUnavailableError
-from writebehind.remedies import Remedy, of_redis, remedies
+from writebehind.remedies import Remedy, of_beat, of_redis, remedies
 
 HEALTHY = {
     "paused": [],
@@ -122,6 +122,19 @@ def test_a_mongodb_that_answers_and_takes_nothing():
     assert "disk is full" in one.advice
     assert "`kill" not in one.advice
     assert "then `kill 4711`" in here.advice
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "advice"),
+    [
+        (2.0, "start the maintenance worker as in the Procfile, or let one go on that is stopped, as without"),
+        (None, "start beat and the maintenance worker as in the Procfile, as without"),
+    ],
+)
+def test_nobody_consumes_what_beat_asks_for(asked_s, advice):
+    """No beat is to be started that asks."""
+    beat = {"swept_seconds_ago": 29.0, "asked_seconds_ago": asked_s, "is_stopped": False, "pid": 7}
+    assert of_beat(beat, {"maintenance": []}).advice.startswith(advice)
 
 
 def test_a_redis_that_loads_its_data():
