@@ -9,13 +9,23 @@ from xdist.scheduler import LoadScopeScheduling
 #: Modules on the system that a process of pytest-xdist starts once, in two halves that take equally long. To start
 #: it takes longer than most of them.
 _HALVES = {
-    "greedy": ("generated_client", "greedy", "hot_path", "incomplete", "keys", "public_suites", "readme"),
+    "greedy": (
+        *(
+            "greedy",
+            "description",
+            "generated_client",
+            "hot_path",
+            "incomplete",
+            "keys",
+            "public_suites",
+            "readme",
+        ),
+    ),
     "pipeline": (
         *(
             "pipeline",
             "bad_input",
             "dead_letters",
-            "description",
             "exactly_once",
             "example_commands",
             "limits",
