@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from writebehind.change_stream.listener_state import listener_status
 from writebehind.consistency import tally
-from writebehind.errors import MongoUnavailableError
+from writebehind.errors import MongoBusyError, MongoUnavailableError
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.history import backlog as backlogs
 from writebehind.history.exporters import of_exporter
@@ -234,6 +234,8 @@ class Status:
         """Reason for which MongoDB does not answer this process: the breaker knows only after some failures."""
         try:
             self._ping(timeout_s=PATIENCE_S)
+        except MongoBusyError:  # whose words are for whoever has sent a request
+            return f"MongoDB does not answer: no connection to it came free within {PATIENCE_S:g} s"
         except MongoUnavailableError as error:
             return str(error)
         return None

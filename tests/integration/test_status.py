@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from writebehind.errors import MongoBusyError
 from writebehind.history.points import Point
 from writebehind.monitoring.page import Page
 from writebehind.redis.keys import HISTORY, partition_keys
@@ -54,6 +55,17 @@ def test_a_status_takes_few_round_trips(pipeline, calls):
     counted = calls(pipeline._wire, "exchange")
     pipeline.status(partitions=True)
     assert counted["exchange"] <= 18
+
+
+def test_a_status_that_gets_no_connection_says_so(pipeline, monkeypatch):
+    """And repeats no words that are for clients, such as to send a request again."""
+
+    def busy(**_: object) -> None:
+        raise MongoBusyError
+
+    monkeypatch.setattr(pipeline._status, "_ping", busy)
+    said = "MongoDB does not answer: no connection to it came free within 0.5 s"
+    assert said == pipeline.status()["mongodb_ping_error"]
 
 
 def test_totals_of_the_page_are_added_up_once(pipeline, calls):
