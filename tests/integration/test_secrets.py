@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -141,6 +142,11 @@ def test_an_embedded_server_asks_for_its_password(tmp_path):
             pytest.raises(OperationFailure, match="authentication failed"),
         ):
             wrong.db.c.find_one()
+        # Another thread than the one that waits for SIGTERM would take it, and the server would not end.
+        if sys.platform == "linux":
+            tasks = [one.read_text() for one in Path(f"/proc/{mongo.pid}/task").glob("*/status")]
+            blocked = [int(one.partition("SigBlk:")[2].split()[0], 16) for one in tasks]
+            assert 1 == sum(not mask >> (signal.SIGTERM - 1) & 1 for mask in blocked)
         shown = [f"{one.cmdline()}{one.environ()}" for one in map(psutil.Process, (server.pid, mongo.pid))]
     written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
 

@@ -24,6 +24,9 @@ def main() -> None:
     Raises:
         SystemExit: it has ended, with this status.
     """
+    # Before anything else can start a thread, which would take the signal and wake nobody.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_relay, name="relay", daemon=True).start()
     from secantus import auth, cli  # noqa: PLC0415 - part of an extra, and of this process alone
 
     class Guarded(cli.SecantusDBServer):  # type: ignore[misc]  # SecantusDB has no types
@@ -35,8 +38,6 @@ def main() -> None:
             return super().start(*arguments, **options)
 
     cli.SecantusDBServer = Guarded
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_relay, name="relay", daemon=True).start()
     sys.exit(cli.main())
 
 
