@@ -22,12 +22,18 @@ _RAISE: Final = (
 _GIVE_MEMORY: Final = "give Redis memory (`CONFIG SET maxmemory`): it is what ends first"
 _FILED: Final = "the same in its configuration file at its next start"
 _RESUME: Final = "`writebehind resume`"
+#: Without a listener that hears of MongoDB.
+LATE: Final = "until then changes of others show late"
 _FLUSH: Final = "flush"
 _MAINTENANCE: Final = "maintenance"
 #: So many sweeps in a row may be missing.
 BEAT_MISSED: Final = 4
 #: For so long an exporter may record nothing: it pauses where recording takes much of a core, seconds.
 EXPORTER_SILENT_S: Final = 30.0
+#: A listener notes each second that it lives. After the first of these it may be frozen, after the second it is
+#: taken for one that does not run, seconds.
+LISTENER_UNHEARD_S: Final = 3.0
+LISTENER_SILENT_S: Final = 15.0
 #: After an outage of Redis, in which nobody could do anything, each is at work again within so long, seconds.
 RETURNS_S: Final = 30.0
 #: A periodic task that is done less often than sweeps is late at the earliest after so long, seconds.
@@ -39,8 +45,8 @@ class Remedy:
     """Something that is wrong, and what to do about it.
 
     Attributes:
-        about: `redis`, `paused`, `mongodb`, `refused`, `backlog`, `beat`, `exporter`; `task` or `worker` with a
-            name.
+        about: `redis`, `paused`, `mongodb`, `refused`, `backlog`, `beat`, `listener`, `exporter`; `task` or
+            `worker` with a name.
         found: what is wrong.
         advice: what to do.
         runbook: the address of the chapter that says more.
@@ -84,11 +90,18 @@ def remedies(
         yield _outrun(figures)
     for one in silent:
         yield of_worker(one)
-    beat, exporter = figures["beat"], figures["exporter"]
+    yield from _of_single(figures)
+
+
+def _of_single(figures: Mapping[str, Any]) -> Iterator[Remedy]:
+    """The remedies for processes of which there is one."""
+    beat, listener, exporter = figures["beat"], figures["listener"], figures["exporter"]
     if beat and beat["swept_seconds_ago"] is not None and beat["is_silent"]:
         yield of_beat(beat, figures["consumers"])
     elif beat and figures["periodic"]:
         yield from of_tasks(figures["periodic"], figures["consumers"])
+    if listener and listener["is_silent"]:
+        yield of_listener(listener)
     if exporter and exporter["is_silent"]:
         yield of_exporter(exporter)
 
@@ -111,6 +124,12 @@ def is_exporter_away(exporter: Mapping[str, Any], *, back_s: float | None = None
     recorded_s = exporter["recorded_seconds_ago"]
     is_silent = recorded_s is not None and recorded_s > EXPORTER_SILENT_S and not _returns(back_s)
     return bool(exporter["is_stopped"]) or is_silent
+
+
+def is_listener_away(listener: Mapping[str, Any], *, back_s: float | None = None) -> bool:
+    """Whether a listener, as a status has it, is stopped, or notes no more that it lives; `back_s` as there."""
+    is_silent = listener["alive_seconds_ago"] > LISTENER_UNHEARD_S and not _returns(back_s)
+    return bool(listener["is_stopped"]) or is_silent
 
 
 def is_task_late(seconds_ago: float, took_s: float, every_s: float) -> bool:
@@ -164,6 +183,24 @@ def _see_workers(consumers: Mapping[str, Any] | None) -> str:
         f"look at the log of {names}, and whether messages wait in the queue {_MAINTENANCE}: a worker whose pool "
         "is stuck is to be started anew, one that has too much to do wants another one beside it"
     )
+
+
+def of_listener(listener: Mapping[str, Any]) -> Remedy:
+    """The remedy for a listener that notes no more that it lives."""
+    alive_s, pid = listener["alive_seconds_ago"], listener["pid"]
+    of = f"{listener['leader']} (process {pid})" if pid else listener["leader"]
+    resume = f"`kill -CONT {pid or 'PID'}` on its host lets"
+    start = "start `writebehind listen` as in the Procfile: until then changes of others show when entries expire"
+    if listener["is_stopped"]:
+        found = f"the listener {of} is stopped, and has shown no sign of life for {alive_s:.0f} s"
+        advice = f"{resume} it go on; {LATE}"
+    elif alive_s > LISTENER_SILENT_S:
+        found = f"silent for {alive_s:.0f} s, so it does not run, or is frozen"
+        advice = f"look for {of}: {resume} a frozen one go on; {start}"
+    else:
+        found = f"the listener {of} has shown no sign of life for {alive_s:.0f} s: frozen, busy, or just ended"
+        advice = f"look at that process: {resume} a frozen one go on; {LATE}"
+    return Remedy("listener", found, advice, _chapter("WritebehindListenerSilent"))
 
 
 def of_exporter(exporter: Mapping[str, Any]) -> Remedy:

@@ -22,7 +22,7 @@ from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
 from writebehind.reconcile.findings import History
 from writebehind.redis.reach import known, listed_away
-from writebehind.redis.shared.attendance import Attendant, of_beat
+from writebehind.redis.shared.attendance import Attendant, back_s, of_beat
 from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.metrics import Activity, Run
 from writebehind.redis.shared.pauses import Paused
@@ -192,7 +192,7 @@ class Status:
             "beat": self._beat(activity, attendants, now_ms) if activity else None,
             "partitions": store.partitions,
             "consistency": answers.ask(lambda: self._consistency(now_ms), "consistency"),
-            "listener": answers.ask(lambda: listener_status(store, now_ms), "listener"),
+            "listener": answers.ask(lambda: listener_status(store, now_ms, back_s=back_s(attendants)), "listener"),
             "totals": dict(totals.by_name),
             "hit_ratio": self._hit_ratio.look(),
             "version": _version("writebehind"),

@@ -265,7 +265,7 @@ WINDOWS = {
 def test_what_is_wrong_is_red(pipeline):
     """A person sees at once what is late, refused, dead, or not there at all."""
     listener = {"lag_s": 0.2, "events": 5, "alive_seconds_ago": 0.1, "heard_seconds_ago": 0.1, "error": None}
-    listener |= {"pid": 7, "is_stopped": False}
+    listener |= {"pid": 7, "is_stopped": False, "is_silent": False}
     good = pipeline.status() | {"workers": 2, "unconsumed": [], "listener": listener}
     bad = good | {
         "oldest_pending_seconds": 4000.0,
@@ -319,10 +319,10 @@ def test_what_is_wrong_is_red(pipeline):
     assert more in " ".join(text_of(good | outrun).split())
     for wrong in (
         {"error": "no answer"},
-        {"alive_seconds_ago": 60.0},
+        {"alive_seconds_ago": 60.0, "is_silent": True},
         {"heard_seconds_ago": 12.0},
         {"heard_seconds_ago": None},
-        {"is_stopped": True},
+        {"is_stopped": True, "is_silent": True},
     ):
         assert {"listener"} == red_of(good | {"listener": listener | wrong})
     assert {"no status"} == red_of(ConfigurationError("another one's"))

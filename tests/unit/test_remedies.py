@@ -9,7 +9,7 @@ import pytest
 
 from tests.waiting import wait_until
 from writebehind.errors import RedisNotReadyError, RedisUnavailableError
-from writebehind.remedies import Remedy, of_beat, of_redis, remedies
+from writebehind.remedies import Remedy, is_listener_away, of_beat, of_redis, remedies
 
 HEALTHY = {
     "paused": [],
@@ -29,6 +29,7 @@ HEALTHY = {
     "partitions_at_work": 0,
     "beat": None,
     "exporter": None,
+    "listener": None,
     "periodic": {},
 }
 
@@ -157,3 +158,33 @@ def test_a_process_that_is_stopped():
             )
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    ("seen", "found", "advice"),
+    [
+        (
+            {"is_stopped": True},
+            "the listener h (process 7) is stopped",
+            "`kill -CONT 7` on its host lets it go on",
+        ),
+        ({"alive_seconds_ago": 4.0}, "no sign of life for 4 s: frozen, busy", "a frozen one go on"),
+        ({"alive_seconds_ago": 40.0}, "silent for 40 s, so it does not run", "start `writebehind listen`"),
+        ({"alive_seconds_ago": 40.0, "pid": None}, "silent for 40 s", "look for h: `kill -CONT PID`"),
+    ],
+)
+def test_a_listener_that_does_nothing(seen, found, advice):
+    """Whoever only looks at what is to be done has to hear of it, too."""
+    listener = {"leader": "h", "pid": 7, "is_stopped": False, "alive_seconds_ago": 0.4} | seen
+    (remedy,) = told(listener=listener | {"is_silent": is_listener_away(listener)})
+    assert found in remedy.found
+    assert advice in remedy.advice
+    assert remedy.runbook.endswith("#writebehindlistenersilent")
+
+
+def test_a_listener_that_is_at_work_is_left_alone():
+    """So is one that could note nothing as Redis was away until just now."""
+    listener = {"leader": "h", "pid": 7, "is_stopped": False, "alive_seconds_ago": 0.4}
+    assert [] == told(listener=listener | {"is_silent": is_listener_away(listener)})
+    assert not is_listener_away(listener | {"alive_seconds_ago": 25.0}, back_s=1.0)
+    assert is_listener_away(listener | {"is_stopped": True}, back_s=1.0)

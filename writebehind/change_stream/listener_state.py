@@ -9,11 +9,12 @@ import orjson
 
 from writebehind.process_identity import is_stopped, pid_of
 from writebehind.redis.store import Store
+from writebehind.remedies import LISTENER_UNHEARD_S, is_listener_away
 
 #: A token that none is: what was noted cannot be read, so nobody knows what was missed.
 UNREADABLE = "-"
 #: MongoDB answers a listener each second: one that has not heard of it for longer is not connected, seconds.
-UNHEARD_S = 3.0
+UNHEARD_S = LISTENER_UNHEARD_S
 
 
 @dataclass(slots=True)
@@ -70,13 +71,13 @@ class ListenerState:
         except (ValueError, TypeError, AttributeError):
             return cls(token=UNREADABLE)
 
-    def as_dict(self, now_ms: int) -> dict[str, Any]:
-        """For the status."""
+    def as_dict(self, now_ms: int, *, back_s: float | None = None) -> dict[str, Any]:
+        """For the status; `back_s` as `listener_status` takes it."""
         counts = ("events", "ours", "invalidated", "conflicts", "overtaken", "skipped", "reopened")
         names = ("leader", "lag_s", *counts)
         heard_ms = self.heard_ms or (0 if self.error else self.at_ms)  # a release before this one notes no other
         heard_s = _since(heard_ms, now_ms) if heard_ms else None
-        return {
+        told = {
             "seconds_ago": _since(self.at_ms, now_ms),
             "alive_seconds_ago": _since(max(self.alive_ms, self.at_ms), now_ms),
             "heard_seconds_ago": heard_s,
@@ -86,17 +87,27 @@ class ListenerState:
             "pid": pid_of(self.process),
             "is_stopped": is_stopped(self.process),
         }
+        return told | {"is_silent": is_listener_away(told, back_s=back_s)}
 
 
 def _since(then_ms: int, now_ms: int) -> float:
     return max(0.0, (now_ms - then_ms) / 1000)
 
 
-def listener_status(store: Store, now_ms: int | None = None) -> dict[str, Any] | None:
+def listener_status(
+    store: Store, now_ms: int | None = None, *, back_s: float | None = None
+) -> dict[str, Any] | None:
     """The listener's figures in the status; `None` where none has ever run. The time is asked for if not given.
+
+    Args:
+        store: where it is noted.
+        now_ms: the time by the clock of Redis.
+        back_s: the time since Redis was back after an outage, seconds; `None` where that is not known.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
     noted = store.position.noted()
-    return ListenerState.parse(noted).as_dict(store.now_ms() if now_ms is None else now_ms) if noted else None
+    if not noted:
+        return None
+    return ListenerState.parse(noted).as_dict(store.now_ms() if now_ms is None else now_ms, back_s=back_s)

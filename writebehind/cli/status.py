@@ -22,12 +22,12 @@ from writebehind.errors import RedisUnavailableError, WritebehindError
 from writebehind.last_known import AtStake
 from writebehind.logs.quoting import printable_line
 from writebehind.monitoring.directory import directory_of
-from writebehind.operations.doctor.processes import LISTENER_SILENT_S, is_frozen, is_unanswered
+from writebehind.operations.doctor.processes import is_unanswered
 from writebehind.plurals import counted, size_of
 from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.pauses import told as told_pauses
 from writebehind.redis.shared.persisted import RATE_S
-from writebehind.remedies import outrun
+from writebehind.remedies import LISTENER_SILENT_S, outrun
 from writebehind.settings.urls import redacted
 from writebehind.times import duration
 
@@ -289,7 +289,7 @@ def _listener(listener: Mapping[str, Any] | None) -> Row:
     seen = f"{counted(listener['events'], 'change')} seen"
     heard_s = listener["heard_seconds_ago"]
     heard = "" if heard_s is None else f", last heard of MongoDB {duration(heard_s)} ago"
-    if is_frozen(listener):
+    if listener["is_silent"]:
         return f"{_frozen(listener)}, {seen}{heard}", False
     if listener["error"]:
         return f"not listening, {seen}{heard}: {listener['error']}", False

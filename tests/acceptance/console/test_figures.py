@@ -85,9 +85,11 @@ STATES = {
         "away for 12 s"
     ),
     ("now", "listenerLevel", "{lag_s: 0.212, alive_seconds_ago: 1, away_seconds: 12, error: null}"): "bad",
-    ("now", "listenerText", "{listener: {lag_s: 0.212, alive_seconds_ago: 9, away_seconds: 9, error: null}}"): (
-        "silent for 9.0 s"
-    ),
+    (
+        "now",
+        "listenerText",
+        "{listener: {lag_s: 0.212, alive_seconds_ago: 9, away_seconds: 9, is_silent: true}}",
+    ): ("silent for 9.0 s"),
     ("now", "listenerText", "{listener: {lag_s: 0.212, alive_seconds_ago: 1, away_seconds: null, error: null}}"): (
         "212 ms behind"
     ),

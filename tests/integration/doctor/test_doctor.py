@@ -221,14 +221,14 @@ def test_the_listener(patient):
     """Without one, changes of others show late: a warning, as the cache alone is concerned."""
     assert "none has ever run" in found(patient, "listener").found
     healthy = {"leader": "here", "lag_s": 0.2, "alive_seconds_ago": 1, "heard_seconds_ago": 1, "error": None}
-    healthy |= {"pid": 7, "is_stopped": False}
+    healthy |= {"pid": 7, "is_stopped": False, "is_silent": False}
     assert Level.OK is processes.listener(healthy).level
 
 
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        ({"alive_seconds_ago": 60, "heard_seconds_ago": 61}, "does not run"),
+        ({"alive_seconds_ago": 60, "heard_seconds_ago": 61, "is_silent": True}, "does not run"),
         ({"heard_seconds_ago": 12}, "the listener runs and MongoDB does not answer it, for 12 s"),
         ({"heard_seconds_ago": None}, "the listener runs and MongoDB does not answer it"),
         (
@@ -241,7 +241,7 @@ def test_the_listener(patient):
 def test_a_listener_that_hears_nothing(status, said):
     """One that does not run is told apart from one that MongoDB does not answer, which nobody need start."""
     healthy = {"leader": "here", "lag_s": 0.2, "alive_seconds_ago": 1, "heard_seconds_ago": 1, "error": None}
-    healthy |= {"pid": 7, "is_stopped": False}
+    healthy |= {"pid": 7, "is_stopped": False, "is_silent": False}
     finding = processes.listener(healthy | status)
     assert (Level.WARNING, said in finding.found) == (finding.level, True), finding
     assert ("start" in finding.advice) == (said == "does not run")

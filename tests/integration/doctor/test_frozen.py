@@ -29,7 +29,7 @@ from writebehind.warming.warmer import WARM
 #: Answers of a server that runs come sooner than that, ms.
 TIMEOUT_MS = 500
 
-HEALTHY = {"leader": "here", "lag_s": 0.2, "error": None, "pid": 4711, "is_stopped": False}
+HEALTHY = {"leader": "here", "lag_s": 0.2, "error": None, "pid": 4711, "is_stopped": False, "is_silent": False}
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_mongodb_that_hangs(patient, mongo):
 @pytest.mark.parametrize("heard_s", [None, 6.0])
 def test_a_frozen_listener(heard_s):
     """It is told apart from one that waits for MongoDB, which notes each second that it lives."""
-    frozen = HEALTHY | {"alive_seconds_ago": 5.5, "heard_seconds_ago": heard_s}
+    frozen = HEALTHY | {"alive_seconds_ago": 5.5, "heard_seconds_ago": heard_s, "is_silent": True}
     one = processes.listener(frozen)
     assert Level.WARNING is one.level
     assert one.found.startswith("the listener here (process 4711) has shown no sign of life for 6 s"), one

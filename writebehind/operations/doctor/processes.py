@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from writebehind.change_stream.listener_state import UNHEARD_S
 from writebehind.consistency.tally import UNOBSERVED_S
 from writebehind.errors import RedisUnavailableError
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
@@ -19,19 +18,26 @@ from writebehind.redis.shared.attendance import BEAT
 from writebehind.redis.shared.metrics import SWEEP
 from writebehind.redis.shared.pauses import told
 from writebehind.redis.shared.workers import BusyWorker, SilentWorker
-from writebehind.remedies import RUNBOOK, is_beat_away, of_beat, of_exporter, of_tasks, of_worker
+from writebehind.remedies import (
+    LATE,
+    LISTENER_UNHEARD_S,
+    RUNBOOK,
+    is_beat_away,
+    of_beat,
+    of_exporter,
+    of_listener,
+    of_tasks,
+    of_worker,
+)
 from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
 
 #: The first sweep may come so much later than its interval says, and is waited for so long at most, seconds.
 STARTING_S, MOST_PATIENCE_S = 3.0, 10.0
 #: Between two looks whether it has come, seconds.
 _LOOK_EVERY_S = 0.1
-#: For so long a listener may not be heard of, seconds.
-LISTENER_SILENT_S = 15.0
 #: From here on a document is far behind the time at which it should have been persisted, seconds.
 OVERDUE_S = 30.0
 _BEHIND = "#writebehinddrainslowerthanarrival"
-_LATE = "until then changes of others show late"
 _NO_ANSWER = "MongoDB does not answer: "
 #: Loss while nobody consumes a queue.
 _WITHOUT = {
@@ -133,25 +139,12 @@ def ended(workers: Sequence[SilentWorker]) -> Iterator[Finding]:
 
 def listener(status: Mapping[str, Any] | None) -> Finding:
     """Somebody brings the changes of other writers to the cache."""
-    advice = "start `writebehind listen` as in the Procfile: until then changes of others show when entries expire"
     if status is None:
+        advice = f"start `writebehind listen` as in the Procfile: {LATE}"
         return warning("listener", "none has ever run", advice)
-    alive_s, pid = status["alive_seconds_ago"], status["pid"]
-    of = f"{status['leader']} (process {pid})" if pid else status["leader"]
-    resume = f"`kill -CONT {pid or 'PID'}` on its host lets"
-    if status["is_stopped"]:
-        found = f"the listener {of} is stopped, and has shown no sign of life for {alive_s:.0f} s"
-        return warning("listener", found, f"{resume} it go on; {_LATE}")
-    if alive_s > LISTENER_SILENT_S:
-        found = f"silent for {alive_s:.0f} s, so it does not run, or is frozen"
-        return warning("listener", found, f"look for {of}: {resume} a frozen one go on; {advice}")
-    if is_frozen(status):
-        found = f"the listener {of} has shown no sign of life for {alive_s:.0f} s"
-        return warning(
-            "listener",
-            f"{found}: frozen, overloaded, or just ended",
-            f"look at that process: {resume} a frozen one go on; {_LATE}",
-        )
+    if status["is_silent"]:
+        remedy = of_listener(status)
+        return warning(remedy.about, remedy.found, remedy.advice)
     return _hears(status)
 
 
@@ -163,13 +156,11 @@ def _hears(status: Mapping[str, Any]) -> Finding:
         unheard = status["error"].removeprefix(_NO_ANSWER)
         if unheard != status["error"]:
             found = f"the listener runs and MongoDB does not answer it{since}: {unheard}"
-            return warning("listener", found, f"see to MongoDB: {_LATE}")
-        return warning(
-            "listener", f"the listener runs and cannot listen: {status['error']}", f"see to it: {_LATE}"
-        )
+            return warning("listener", found, f"see to MongoDB: {LATE}")
+        return warning("listener", f"the listener runs and cannot listen: {status['error']}", f"see to it: {LATE}")
     if is_unanswered(status):
         found = f"the listener runs and MongoDB does not answer it{since}"
-        return warning("listener", found, f"see to MongoDB: {_LATE}")
+        return warning("listener", found, f"see to MongoDB: {LATE}")
     return ok("listener", f"{status['leader']}, {status['lag_s']:.1f} s behind")
 
 
@@ -199,16 +190,10 @@ def exporter(status: Mapping[str, Any], *, observes: bool) -> Finding:
     return failure("exporter", found, "see its log, and start it anew")
 
 
-def is_frozen(listener: Mapping[str, Any]) -> bool:
-    """Whether a listener, of which this is the status, notes no more that it lives, as it does each second."""
-    alive_s: float = listener["alive_seconds_ago"]
-    return bool(listener["is_stopped"]) or alive_s > UNHEARD_S
-
-
 def is_unanswered(listener: Mapping[str, Any]) -> bool:
     """Whether a listener that runs, of which this is the status, waits for MongoDB, which is quick otherwise."""
     heard_s = listener["heard_seconds_ago"]
-    return heard_s is None or heard_s > UNHEARD_S
+    return heard_s is None or heard_s > LISTENER_UNHEARD_S
 
 
 def beat(told: Mapping[str, Any], consumers: Mapping[str, Any], interval_s: float) -> Finding:

@@ -199,12 +199,9 @@ function memory(told) {
   return most ? [used > 0.9 * most ? "warn" : "ok", `${bytes(used)} of ${bytes(most)}`] : ["ok", bytes(used)];
 }
 
-/** After so long without a sign of life a listener is frozen, or has ended; and MongoDB is away that it waits for. */
-const UNHEARD_S = 3;
-
 export function listenerLevel(listener) {
   if (!listener) return "off";
-  return listener.error || listener.is_stopped || listener.away_seconds !== null || listener.alive_seconds_ago > UNHEARD_S ? "bad" : "ok";
+  return listener.error || listener.is_silent || listener.away_seconds !== null ? "bad" : "ok";
 }
 
 export function listenerText(status) {
@@ -212,7 +209,7 @@ export function listenerText(status) {
   if (isUnknown(status, "listener")) return "not known now";
   if (!listener) return "never ran";
   if (listener.is_stopped) return stoppedText(listener);
-  if (listener.alive_seconds_ago > UNHEARD_S) return `silent for ${duration(listener.alive_seconds_ago)}`;
+  if (listener.is_silent) return `silent for ${duration(listener.alive_seconds_ago)}`;
   if (listener.away_seconds !== null) return `away for ${duration(listener.away_seconds)}`;
   if (listener.error) return "in trouble";
   return `${duration(listener.lag_s)} behind`;
