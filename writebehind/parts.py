@@ -56,7 +56,8 @@ from writebehind.redis.topology.addresses import fails_over, is_watched
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
-from writebehind.settings.installation import Settings, sought_file
+from writebehind.settings.config_file import sought_file
+from writebehind.settings.installation import Settings
 from writebehind.settings.names import COLLECTION_NAME, RECEIPTS
 from writebehind.settings.running import process_of
 from writebehind.settings.tokens import issuer_of

@@ -20,7 +20,8 @@ from writebehind import load_settings
 from writebehind.alive import OLD_AFTER_S
 from writebehind.celery import names
 from writebehind.local.up import read_procfile
-from writebehind.settings.installation import CONFIG_FILE_VARIABLE, ENV_PREFIX, Settings
+from writebehind.settings.config_file import CONFIG_FILE_VARIABLE
+from writebehind.settings.installation import ENV_PREFIX, Settings
 
 CHART = DEPLOY / "helm/writebehind"
 HELM = shutil.which("helm") or shutil.which("helm", path=ROOT / ".helm/bin")

@@ -14,7 +14,8 @@ import pytest
 from tests.prometheus import DEPLOY, ROOT
 from writebehind.celery import names
 from writebehind.local.up import read_procfile
-from writebehind.settings.installation import CONFIG_FILE_VARIABLE, ENV_PREFIX, Settings
+from writebehind.settings.config_file import CONFIG_FILE_VARIABLE
+from writebehind.settings.installation import ENV_PREFIX, Settings
 
 UNITS = DEPLOY / "systemd"
 COMMON = UNITS / "writebehind-.service.d/all.conf"
