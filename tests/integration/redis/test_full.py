@@ -42,6 +42,7 @@ REFUSED: dict[str, tuple[list[tuple[str, ...]], tuple[str, ...], tuple[object, .
         None,
     ),
     "receive": ([TOKEN], ("{k}:load", "{k}:copy"), ("t", "SET", "x"), None),
+    "tell_apart": ([], ("{k}:labels",), (9, "users"), None),
     "add_heat": ([], ("{k}:hot", "{k}:heat", "{k}:warmed"), (9, "users/s:a", 1), None),
 }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.integration.conftest import full
@@ -20,6 +23,22 @@ def test_who_comes_first_stays(store):
     assert ["zoo", "ape", "bee", *many[: MOST_UNLISTED - 3]] == told
     assert told == other.told_apart(["ant", *reversed(many)]) == Labels(store._wire).told_apart([])
     assert MOST_UNLISTED == store._wire.call("ZCARD", keys.LABELS)
+
+
+def test_what_anybody_was_told_stays(store):
+    """However many add at the same moment, and each more than there is room for when all have looked."""
+    start = threading.Barrier(4)
+
+    def tell(number: int) -> list[str]:
+        start.wait()
+        return Labels(store._wire).told_apart([f"h{number}-{name}" for name in range(MOST_UNLISTED)])
+
+    for _ in range(10):
+        store._wire.call("DEL", keys.LABELS)
+        store.labels.told_apart([f"c{number}" for number in range(MOST_UNLISTED - 10)])
+        with ThreadPoolExecutor(4) as threads:
+            told = [*threads.map(tell, range(4))]
+        assert [store.labels.told_apart([])] * 4 == told
 
 
 @pytest.mark.parametrize("wire", ["valkey"], indirect=True)
