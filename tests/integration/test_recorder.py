@@ -20,13 +20,13 @@ from writebehind.celery.depths import QueueDepths
 from writebehind.celery.publisher import FlushPublisher
 from writebehind.errors import RedisUnavailableError
 from writebehind.history.points import COARSE_S, COLUMNS, MOST_COARSE, MOST_FINE, Point
-from writebehind.history.recorder import CREW_EVERY_S, EXCUSED_FOR_S, server_figures
+from writebehind.history.recorder import CREW_EVERY_S, EXCUSED_FOR_S, LEASE_MS, server_figures
 from writebehind.history.series import series
 from writebehind.operations.drain import drain
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Hint
-from writebehind.redis.shared.attendance import back_s
+from writebehind.redis.shared.attendance import EXPORTER, back_s
 from writebehind.remedies import EXPORTER_SILENT_S
 
 
@@ -103,14 +103,30 @@ def test_an_outage_of_redis_is_in_the_point_after_it(settings, valkey, valkey_wi
     assert 0 < away[0][1] <= away[0][0] - points[0] + 1
 
 
-def test_a_costly_look_makes_nobody_miss_the_recorder(pipeline, monkeypatch):
-    """It pauses for what it has used, and not for so long that the status has it for one that is away."""
-    recorder, stop, used = pipeline.recorder(), Mock(), count(0.0, 30.0)
-    stop.is_set.side_effect = [False, True]
-    monkeypatch.setattr("writebehind.history.recorder.thread_time", lambda: next(used))
+def test_a_costly_look_is_paid_in_full_and_makes_nobody_miss_the_recorder(pipeline, monkeypatch, caplog):
+    """It pauses for what it has used, says so, tells meanwhile that it is at work, and lets nobody else record."""
+    recorder, stop, waits, ticks = pipeline.recorder(), Mock(), [], {"monotonic": 0.0, "thread_time": 0.0}
+    for clock in ("monotonic", "thread_time"):
+        monkeypatch.setattr(f"writebehind.history.recorder.{clock}", lambda clock=clock: ticks[clock])
+
+    def wait(seconds: float) -> bool:
+        if waits[1:]:
+            assert not pipeline.recorder()._lease.take()
+            assert EXPORTER in pipeline.store.attendance.look(pipeline.store.now_ms())
+        waits.append(seconds)
+        ticks["monotonic"] += seconds
+        return False
+
+    def step() -> None:
+        ticks["thread_time"] += 0.2
+
+    stop.wait.side_effect, stop.is_set.side_effect = wait, [False, True]
+    monkeypatch.setattr(recorder, "step", step)
     recorder.run(stop)
-    [[pause_s], _] = stop.wait.call_args
-    assert 1 < pause_s < EXPORTER_SILENT_S / 2
+    assert 20 == pytest.approx(sum(waits))
+    assert max(waits) < min(LEASE_MS / 2_000, EXPORTER_SILENT_S / 2)
+    (told,) = [one.getMessage() for one in caplog.records]
+    assert told.startswith("the history has no points for 20 s: the last look took 0.2 s of CPU")
 
 
 def events(caplog) -> list[tuple[str, object]]:

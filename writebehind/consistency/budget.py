@@ -9,9 +9,8 @@ from contextlib import contextmanager
 
 #: So much time may be saved up for a moment that has more to do, seconds.
 MOST_SAVED_S = 1.0
-#: It waits so long at a time at most, seconds, and then does one step, whatever it owes: so it keeps the right to
-#: observe, and nobody takes it for one that does not look. A wait for MongoDB counts as so long at most: in a
-#: longer one the machine slept, or the process was stopped.
+#: A wait for MongoDB is waited for so long at most, seconds: in a longer one the machine slept, or the process was
+#: stopped.
 MOST_WAIT_S = 8.0
 #: MongoDB may be waited for in this many times the part: it works meanwhile, and a slow one is not pressed.
 WAITS = 25
@@ -29,7 +28,7 @@ class Budget:
         self.used_s = 0.0
 
     def wait_s(self) -> float:
-        """The time to wait until what was used fits, seconds; 0 where it does, and `MOST_WAIT_S` at most."""
+        """The time to wait until what was used fits, seconds; 0 where it does. After a costly step: minutes."""
         now, cpu = time.monotonic(), time.thread_time()
         if self._thread != threading.get_ident():  # another one's clock counts what that one has used
             self._thread, self._cpu = threading.get_ident(), cpu
@@ -38,7 +37,7 @@ class Budget:
         self.used_s += used
         self._owed_s = max(-MOST_SAVED_S, self._owed_s + used / self._part - passed)
         self._owed_waits_s = min(MOST_WAIT_S, max(-MOST_SAVED_S, self._owed_waits_s - passed))
-        return min(MOST_WAIT_S, max(0.0, self._owed_s, self._owed_waits_s))
+        return max(0.0, self._owed_s, self._owed_waits_s)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

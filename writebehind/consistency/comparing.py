@@ -25,7 +25,8 @@ from writebehind.settings.collection import CollectionSettings
 
 log = logging.getLogger(__name__)
 
-#: Documents that MongoDB is asked for at a time: some servers take longer for each, the more there are.
+#: Documents that MongoDB is asked for at a time: some servers take longer for each, the more there are. So many
+#: suspects are looked at again in a step, which takes little CPU then.
 AT_ONCE = 100
 #: Stale suspects are read anew for so long at a time, seconds: with a slow MongoDB each may take long, and nobody
 #: else looks meanwhile.
@@ -185,7 +186,7 @@ class Comparison:
         until = time.monotonic() + READ_FOR_S
         found: dict[str, Suspect] = {}
         for member, one in due.items():
-            if time.monotonic() >= until:
+            if len(found) >= AT_ONCE or time.monotonic() >= until:
                 break
             if is_stale(one.shown, self._settings(one.id.collection)):
                 with suppress(UnavailableError):

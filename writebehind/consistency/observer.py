@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 LEASE_MS, WAIT_S = 10_000, 2.0
 #: Between two looks at the change stream, between two notes to Redis, and after a failure, seconds.
 POLL_S, FLUSH_S, FAILED_S = 0.5, 1.0, 2.0
+#: While it waits for what a step has cost, it says so often that it observes, seconds.
+KEEP_S = 3.0
 #: Between two looks whether Redis is as the settings say, seconds.
 CHECK_S = 10.0
 
@@ -96,7 +98,7 @@ class Observer:
         self._pending = PendingWalk(store, comparison)
         self.api = None if api is None else ApiLooks(api, comparison, store)
         self.walk = Walk(store, comparison)
-        self._leads = self.has_led = self._has_looked = False
+        self._leads = self.has_led = self._has_looked = self._told_wait = False
         self.failure = ""
         # Who does not look for a moment is no news: the next step comes after some seconds.
         self._outages = OutageLog(log, quiet_s=UNOBSERVED_S, patience_s=UNOBSERVED_S)
@@ -131,6 +133,9 @@ class Observer:
     def step(self) -> float:
         """Do what is due, if nobody else observes, and say how long to wait then, seconds. It does not raise."""
         try:
+            if (owed_s := self.budget.wait_s()) >= FLUSH_S:
+                return self._wait(owed_s)
+            self._told_wait = False
             if not self._lead():
                 return self._ask_api() or WAIT_S
             self._work()
@@ -147,7 +152,28 @@ class Observer:
             return self._failed()
         now = time.monotonic()
         due = [self._flush_at, self._poll_at, self._walk_at, self.suspects.next_at() or now + POLL_S]
-        return max(self.budget.wait_s(), min(due) - now, 0.0)
+        return max(self._wait_s(), min(due) - now, 0.0)
+
+    def _wait_s(self) -> float:
+        """The time to wait until this is called again, seconds, with what was used in mind."""
+        return min(KEEP_S, self.budget.wait_s())
+
+    def _wait(self, owed_s: float) -> float:
+        """Keep the right to observe while what was used is waited for; the log says why where that takes long.
+
+        Raises:
+            WritebehindError: a server does not answer, or Redis is not as the settings say.
+        """
+        if owed_s >= UNOBSERVED_S and not self._told_wait:
+            self._told_wait = True
+            log.warning(
+                "nobody looks what readers see for %.0f s: the last looks took much CPU, and "
+                "consistency_cpu_percent allows the observer no more of a core",
+                owed_s,
+            )
+        if self._leads:
+            self._lead()
+        return min(KEEP_S, owed_s)
 
     def _ask_api(self) -> float | None:
         """See what the API answers, if one was named; the time until that is wanted again, seconds."""
@@ -158,8 +184,9 @@ class Observer:
 
     def _failed(self) -> float:
         """Let the time not count in which nobody can look."""
+        self._has_looked = False
         self.suspects.begin_anew(time.monotonic())
-        return max(self.budget.wait_s(), FAILED_S)
+        return max(self._wait_s(), FAILED_S)
 
     def _lead(self) -> bool:
         """Take or keep the right to observe; and note what was counted."""
@@ -169,7 +196,7 @@ class Observer:
         if not self._lease.take():
             if self._leads:  # stopped for long, and succeeded
                 self._forget()
-            self._leads = False
+            self._leads = self._has_looked = False
             return False
         self._leads = self.has_led = True
         self._flush_at = now + FLUSH_S
@@ -178,7 +205,6 @@ class Observer:
             self._check_at = now + CHECK_S
         self.tally.flush(self._store)
         if self._has_looked:
-            self._has_looked = False
             self._store.samples.note_observed()
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from itertools import islice
 
 from writebehind.consistency.bodies import BodyDraw
 from writebehind.consistency.changes import Change, Changes
@@ -19,7 +20,7 @@ from writebehind.redis.unsettled import Shown
 
 #: After a change readers have so long to see it before the first look, seconds.
 GRACE_S = 0.5
-#: Changes that are taken at a time, and that may wait for their look.
+#: Changes that are taken, and looked at, at a time, and that may wait for their look.
 MOST_EVENTS, MOST_CHANGED = 300, 5_000
 #: Documents of which it is known when they last were counted as changed.
 MOST_COUNTED = 20_000
@@ -57,7 +58,8 @@ class Changed:
         """
         self._hear()
         now, suspects = time.monotonic(), self._comparison.suspects
-        due = {member: (one, known) for member, (at, one, known) in self._waiting.items() if at <= now}
+        waiting = ((member, (one, known)) for member, (at, one, known) in self._waiting.items() if at <= now)
+        due = dict(islice(waiting, MOST_EVENTS))
         if not due or suspects.is_full:
             return
         for member in due:

@@ -49,8 +49,10 @@ log = logging.getLogger(__name__)
 #: Between two points, seconds; and how much of a core recording may take.
 EVERY_S: Final = 1.0
 MOST_CPU: Final = 0.01
-#: It pauses so long at most, whatever a look has cost: who records nothing for longer is missed, seconds.
-MOST_PAUSE_S: Final = remedies.EXPORTER_SILENT_S / 3
+#: While it pauses for what a look has cost, it says so often that it is at work, seconds: who does not is missed.
+KEEP_S: Final = 1.5
+#: A pause of so many seconds, in which nothing is recorded, is told in the log.
+LONG_PAUSE_S: Final = remedies.EXPORTER_SILENT_S / 3
 #: Between two looks at the workers, seconds.
 CREW_EVERY_S: Final = 3.0
 #: After an outage of Redis workers have so long to tell that they work, seconds, before any counts as silent.
@@ -135,14 +137,46 @@ class Recorder:
             try:
                 self.step()
             except UnavailableError as error:
-                self._last = None
-                self._away_since = self._away_since or began
-                self._crew_seen = monotonic() + EXCUSED_FOR_S  # they could not tell that they work either
-                if not error.logged:
-                    self._outages.note("history", f"the history is not recorded: {error}")
-            pause_s = min(MOST_PAUSE_S, max(EVERY_S, (thread_time() - used) / MOST_CPU))
-            stop.wait(max(0.0, pause_s - (monotonic() - began)))
+                self._lose(began, error)
+            self._pause(stop, began, used)
         self.close()
+
+    def _pause(self, stop: threading.Event, began: float, used: float) -> None:
+        """Wait until the next look is due and this one is paid; meanwhile nobody else records."""
+        is_told = False
+        while True:
+            pause_s = max(EVERY_S, (thread_time() - used) / MOST_CPU)
+            if pause_s > LONG_PAUSE_S and not is_told:
+                is_told = True
+                log.warning(
+                    "the history has no points for %.0f s: the last look took %.1f s of CPU, and recording "
+                    "may take %.0f %% of a core",
+                    pause_s,
+                    pause_s * MOST_CPU,
+                    MOST_CPU * 100,
+                )
+            left_s = began + pause_s - monotonic()
+            if left_s <= 0 or stop.wait(min(KEEP_S, left_s)):
+                return
+            if left_s > KEEP_S:
+                self._keep()
+
+    def _keep(self) -> None:
+        """Keep the right to record, and tell that this process is at work."""
+        began = monotonic()
+        try:
+            if self._lease.take():
+                self._store.attendance.note(EXPORTER)
+        except UnavailableError as error:
+            self._lose(began, error)
+
+    def _lose(self, began: float, error: UnavailableError) -> None:
+        """Know that Redis does not answer, at least since then."""
+        self._last = None
+        self._away_since = self._away_since or began
+        self._crew_seen = monotonic() + EXCUSED_FOR_S  # they could not tell that they work either
+        if not error.logged:
+            self._outages.note("history", f"the history is not recorded: {error}")
 
     def step(self) -> bool:
         """Record a point; false where another process records.
