@@ -42,13 +42,13 @@ def key_set(*keys: dict[str, Any]) -> bytes:
 
 
 def claims(scope: Any = "users:read", **more: Any) -> dict[str, Any]:
-    """Claims of a token that is valid now, but for those that are `None`."""
+    """Claims of a token that is valid now, and while tests run, but for those that are `None`."""
     now = int(time.time())
     given = {
         "iss": ISSUER,
         "aud": AUDIENCE,
         "sub": "ada",
-        "exp": now + 600,
+        "exp": now + 86_400,
         "nbf": now,
         "iat": now,
         "scope": scope,

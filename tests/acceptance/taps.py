@@ -65,11 +65,17 @@ class RedisTap(Tap):
 
 
 def _name(command: list[bytes]) -> str:
-    """Its own name, but for the scripts that add reads up, `HEAT`, and that record whose Redis it is, `RECORD`."""
+    """Its own name, but for some scripts.
+
+    Those are of what is no partition's, `SHARED`, such as the breaker's; that which records whose Redis it is,
+    `RECORD`; and that which adds reads up, `HEAT`.
+    """
     name = command[0].decode().upper()
     if name != "EVALSHA":
         return name
-    return "RECORD" if command[3] == b"wb:database" else "HEAT" if command[3].endswith(b"}:hot") else name
+    if not command[3].startswith(b"wb:{"):
+        return "RECORD" if command[3] == b"wb:database" else "SHARED"
+    return "HEAT" if command[3].endswith(b"}:hot") else name
 
 
 class MongoTap(Tap):

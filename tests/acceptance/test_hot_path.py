@@ -48,10 +48,11 @@ class Tapped:
         """The round trips to Redis that requests made, without what a process does once a second, or once.
 
         That is a sample of vital signs and of what is pending, the API keys, and the counts of what was read, on a
-        connection that may be new; and a script that the server does not know yet.
+        connection that may be new; a look at what all processes share; and a script that the server does not know
+        yet.
         """
         once = {"TIME", "INFO", "SMEMBERS", "HEAT", "HINCRBY", "CLIENT", "SCRIPT", "HGETALL", "GET"}
-        once |= {"ZRANDMEMBER", "STRLEN"}
+        once |= {"ZRANDMEMBER", "STRLEN", "AUTH", "SHARED"}
         return Counter(trip for trip in self.redis.trips if not once.intersection(trip))
 
     def forget(self) -> None:

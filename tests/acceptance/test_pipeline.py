@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import LIMITS, System, in_threads
-from tests.waiting import wait_until
+from tests.waiting import slowness, wait_until
 from writebehind.celery import names
 from writebehind.celery.configuration import create_app
 from writebehind.celery.pings import queue_of
@@ -71,7 +71,8 @@ def test_a_pause_keeps_writes_in_redis(system):
     try:
         assert [None] == [one["collection"] for one in paused]
         began = time.monotonic()
-        wait_until(lambda: time.monotonic() - began > 2, "the workers to know it")
+        patience_s = 2 * slowness()
+        wait_until(lambda: time.monotonic() - began > patience_s, "the workers to know it", 60)
         for n in range(20):
             system.http.put(f"/v1/users/paused{n}", json={"n": n, **system.fill}).raise_for_status()
         wait_until(lambda: system.status()["oldest_pending_seconds"] > 1, "the flush tasks")
