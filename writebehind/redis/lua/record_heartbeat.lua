@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Note that somebody has done something: also while Redis is full, when it matters most.
 --
--- KEYS  1 workers or consumers or holding or full
--- ARGV  1 name  2 how long names are kept, ms  3 how long ago it was done, ms
+-- KEYS  1 workers or consumers or holding or full or observed or caps or complaints
+-- ARGV  1 name, or caps, or words  2 how long names are kept, ms  3 how long ago it was done, ms
 -- Returns 1
 -- include: now_ms
 local now = now_ms()

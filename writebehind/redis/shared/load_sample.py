@@ -197,6 +197,7 @@ def take(
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
+    asked_at = time.monotonic()
     about = wire.on_each([("TIME",), ("INFO",), ("COMMAND", "INFO", "WAITAOF"), ("HGETALL", keys.SERVER)])
     clocks = [time_ms(clock) for clock, *_ in about.values() if isinstance(clock, list)]
     partitions = [partition_keys(one) for one in layout.in_use()]
@@ -231,7 +232,7 @@ def take(
         drained_per_second=persisted.read(flushed or (), max(clocks, default=0) / 1000).best_per_second,
         crowded=frozenset(one.decode(errors="replace") for some in crowded for one in some or ()),
         mongodb_is_away=breaker is not None,
-        paused=pauses.known() if paused is None else pauses.see(paused, max(clocks, default=0)),
+        paused=pauses.known() if paused is None else pauses.see(paused, max(clocks, default=0), asked_at=asked_at),
     )
     servers = {
         name: replace(whole_of_all, **_figures(info, command))

@@ -105,6 +105,7 @@ class Pauses:
         """Keep them on a server."""
         self._wire = wire
         self._lock = forks.lock()
+        #: What was found last, and when it was asked for.
         self._seen: tuple[float, Paused] | None = None
 
     def recorded(self) -> Paused:
@@ -113,13 +114,14 @@ class Pauses:
         Raises:
             RedisUnavailableError: the server that knows does not answer.
         """
+        asked_at = time.monotonic()
         noted = self._wire.call("HGETALL", PAUSED)
-        return self.see(noted, self._wire.now_ms(PAUSED)) if noted else self.see((), 0)
+        return self.see(noted, self._wire.now_ms(PAUSED) if noted else 0, asked_at=asked_at)
 
-    def see(self, noted: Sequence[bytes], now_ms: int) -> Paused:
-        """Those in force by what was found in Redis now, and by its clock."""
+    def see(self, noted: Sequence[bytes], now_ms: int, *, asked_at: float) -> Paused:
+        """Those in force by what was found in Redis, and by its clock; asked for then, by the monotonic clock."""
         found = _parse(noted, now_ms)
-        self._seen = time.monotonic(), found
+        self._seen = asked_at, found
         return found
 
     def known(self) -> Paused:
@@ -131,19 +133,22 @@ class Pauses:
         """Those in force; none where there were none a second ago.
 
         What was paused is asked for each time: whoever ends a pause asks for flushes at once, and they must know
-        of the end. While their server is away and others are not, it is what was seen last. Nothing is paused for
-        a process that has seen nothing by then: the other servers go on.
+        of the end. Threads that wait while another one asks share the next answer, as it was asked for after they
+        came: however many there are, each waits for two at most. While their server is away and others are not, it
+        is what was seen last. Nothing is paused for a process that has seen nothing by then: the other servers go
+        on.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        seen = self._seen
-        if seen is not None and not seen[1] and time.monotonic() - seen[0] < LOOK_EVERY_S:
+        came_at, seen = time.monotonic(), self._seen
+        if seen is not None and not seen[1] and came_at - seen[0] < LOOK_EVERY_S:
             return seen[1]
         if not self._lock.acquire(blocking=seen is None or bool(seen[1])):
             return Paused()  # as it was a second ago; another thread looks
         try:
-            return self.recorded()
+            seen = self._seen
+            return seen[1] if seen is not None and seen[0] > came_at else self.recorded()
         except RedisUnavailableError as error:
             if not (is_away(error) and self._wire.has_several):
                 raise
