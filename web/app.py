@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Request
+from flask import Flask, Request, request_tearing_down
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
@@ -96,8 +98,17 @@ class _Application(Flask):
         """Return a function as it is: none of this API is asynchronous, which Flask would look at each time."""
         return func
 
-    #: The only thing that waits for the end of a request here. Flask would look for others at each.
-    do_teardown_request = staticmethod(tracing.end)  # type: ignore[assignment]
+    def do_teardown_request(self, exc: BaseException | None = None) -> None:
+        """End the span of a request; call what others have registered, for which Flask would look at each."""
+        if self._ends_spans_only and not request_tearing_down.receivers:
+            tracing.end(exc)
+        else:
+            super().do_teardown_request(exc)
+
+    @cached_property
+    def _ends_spans_only(self) -> bool:
+        """Whether no function of others waits for the end of a request; Flask takes none after the first one."""
+        return {tracing.end}.issuperset(chain(*self.teardown_request_funcs.values()))
 
     def log_exception(self, exc_info: Any) -> None:
         """Log an error that nobody foresaw under the name that its answer has."""

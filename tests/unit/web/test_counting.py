@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from unittest.mock import Mock
 
-from flask import request_tearing_down
+from flask import Flask, request_tearing_down
 
 from web import counting
+from web.app import create_app
 from web.counting import Requests
 from writebehind.flask import tracing
 from writebehind.tallies import families
@@ -54,9 +56,26 @@ def test_an_answer_is_counted_by_its_route_method_and_status():
     assert {(route, "GET", "200"): 2, (route, "(other)", "200"): 2, (route, "GET", "404"): 1} == counted
 
 
-def test_nothing_but_its_span_waits_for_the_end_of_a_request(installation):
+def test_nothing_but_its_span_waits_for_the_end_of_a_request(installation, monkeypatch):
     """The application ends that and looks for nothing else, as Flask would at each request."""
-    waiting = installation.app.teardown_request_funcs.values()
-    assert {tracing.end} == {one for some in waiting for one in some}
-    assert not request_tearing_down.receivers
-    assert installation.app.do_teardown_request is tracing.end
+    app, ended = create_app(installation.pipeline), []
+    assert app._ends_spans_only
+    monkeypatch.setattr(tracing, "end", ended.append)
+    monkeypatch.setattr(Flask, "do_teardown_request", Mock(side_effect=AssertionError("it looks for others")))
+    assert 200 == app.test_client().get("/healthz").status_code
+    assert [None] == ended
+
+
+def test_others_may_wait_for_the_end_of_a_request_too(installation):
+    """Functions and receivers of the signal are called, beside the span's end: so instruments end theirs."""
+    called = []
+    app = create_app(installation.pipeline)
+    app.teardown_request(lambda error: called.append(("function", error)))
+    app.test_client().get("/healthz")
+    assert [("function", None)] == called
+
+    app = create_app(installation.pipeline)
+    with request_tearing_down.connected_to(lambda _app, exc: called.append(("signal", exc)), app):
+        app.test_client().get("/healthz")
+    app.test_client().get("/healthz")
+    assert [("function", None), ("signal", None)] == called
