@@ -26,18 +26,9 @@ _RESUME: Final = "`writebehind resume`"
 LATE: Final = "until then changes of others show late"
 _FLUSH: Final = "flush"
 _MAINTENANCE: Final = "maintenance"
-#: So many sweeps in a row may be missing.
-BEAT_MISSED: Final = 4
-#: For so long an exporter may record nothing: it pauses where recording takes much of a core, seconds.
-EXPORTER_SILENT_S: Final = 30.0
-#: A listener notes each second that it lives. After the first of these it may be frozen, after the second it is
-#: taken for one that does not run, seconds.
-LISTENER_UNHEARD_S: Final = 3.0
+_SWEEP: Final = "sweep"
+#: From here on a listener that shows no sign of life is taken for one that does not run, seconds.
 LISTENER_SILENT_S: Final = 15.0
-#: After an outage of Redis, in which nobody could do anything, each is at work again within so long, seconds.
-RETURNS_S: Final = 30.0
-#: A periodic task that is done less often than sweeps is late at the earliest after so long, seconds.
-_LATE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,41 +97,6 @@ def _of_single(figures: Mapping[str, Any]) -> Iterator[Remedy]:
         yield of_exporter(exporter)
 
 
-def is_beat_away(beat: Mapping[str, Any], sweep_s: float, *, back_s: float | None = None) -> bool:
-    """Whether beat is stopped, or several sweeps in a row are missing, or there was none.
-
-    Args:
-        beat: as a status has it.
-        sweep_s: between two sweeps, seconds.
-        back_s: the time since Redis was back after an outage, seconds; `None` where that is not known.
-    """
-    swept_s = beat["swept_seconds_ago"]
-    is_missing = swept_s is None or (swept_s > BEAT_MISSED * sweep_s and not _returns(back_s))
-    return bool(beat["is_stopped"]) or is_missing
-
-
-def is_exporter_away(exporter: Mapping[str, Any], *, back_s: float | None = None) -> bool:
-    """Whether an exporter, as a status has it, is stopped, or has recorded nothing for long; `back_s` as there."""
-    recorded_s = exporter["recorded_seconds_ago"]
-    is_silent = recorded_s is not None and recorded_s > EXPORTER_SILENT_S and not _returns(back_s)
-    return bool(exporter["is_stopped"]) or is_silent
-
-
-def is_listener_away(listener: Mapping[str, Any], *, back_s: float | None = None) -> bool:
-    """Whether a listener, as a status has it, is stopped, or notes no more that it lives; `back_s` as there."""
-    is_silent = listener["alive_seconds_ago"] > LISTENER_UNHEARD_S and not _returns(back_s)
-    return bool(listener["is_stopped"]) or is_silent
-
-
-def is_task_late(seconds_ago: float, took_s: float, every_s: float) -> bool:
-    """Whether several runs of a periodic task in a row are missing: it ended so long ago, and took so long."""
-    return seconds_ago > max(_LATE_S, BEAT_MISSED * every_s) + took_s
-
-
-def _returns(back_s: float | None) -> bool:
-    return back_s is not None and back_s <= RETURNS_S
-
-
 def of_beat(beat: Mapping[str, Any], consumers: Mapping[str, Any] | None) -> Remedy:
     """The remedy for sweeps that are missing: beat asks for them, and a worker carries them out."""
     swept_s = beat["swept_seconds_ago"]
@@ -171,7 +127,7 @@ def of_beat(beat: Mapping[str, Any], consumers: Mapping[str, Any] | None) -> Rem
 def of_tasks(periodic: Mapping[str, Mapping[str, Any]], consumers: Mapping[str, Any] | None) -> Iterator[Remedy]:
     """The remedies for periodic tasks that are missing though sweeps are not, so that beat is at work."""
     for name, run in periodic.items():
-        if run["is_late"]:
+        if run["is_late"] and name != _SWEEP:  # of which `of_beat` tells
             found = f"it last ended {run['seconds_ago']:.0f} s ago, and is to run every {run['every_seconds']:g} s"
             advice = f"sweeps run, so beat is at work: {_see_workers(consumers)}"
             yield Remedy(f"task {name}", found, advice, _chapter("WritebehindSweepLate"))

@@ -14,7 +14,7 @@ from writebehind.consistency import tally
 from writebehind.errors import MongoBusyError, MongoUnavailableError
 from writebehind.flushing.dead_letters import DeadLetters
 from writebehind.history import backlog as backlogs
-from writebehind.history.exporters import of_exporter
+from writebehind.history.attendants import of_beat, of_exporter
 from writebehind.history.outlook import WINDOW_S, is_silent_to_all, lately, outlook
 from writebehind.history.points import BREAKER, Point, depth, read
 from writebehind.history.turns import Pace
@@ -22,15 +22,16 @@ from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.reading.reader import Reader
 from writebehind.reconcile.findings import History
 from writebehind.redis.reach import known, listed_away
-from writebehind.redis.shared.attendance import Attendant, back_s, of_beat
+from writebehind.redis.shared.attendance import Attendants, Outage
 from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.metrics import Activity, Run
 from writebehind.redis.shared.pauses import Paused
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.store import Store
-from writebehind.remedies import is_task_late, remedies
+from writebehind.remedies import remedies
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.names import FLUSH_QUEUE, QUEUES
+from writebehind.silence import is_task_late
 
 #: How long a sign of life of MongoDB is waited for, seconds.
 PATIENCE_S = 0.5
@@ -153,7 +154,7 @@ class Status:
         totals = store.metrics.totals() if totals is None else totals
         paused = answers.ask(store.pauses.recorded, "paused")
         recorded = answers.ask(lambda: store.history.points(_LOOKED_AT), "broker", "exporter")
-        attendants = answers.ask(lambda: store.attendance.look(now_ms)) or {}
+        attendants = answers.ask(lambda: store.attendance.look(now_ms)) or Attendants()
         history = read(recorded or (), now_ms / 1000)
         points = lately(history, now_ms / 1000)
         figures: dict[str, Any] = {
@@ -186,13 +187,13 @@ class Status:
             "breaker_since": breaker.since if breaker else None,
             "mongodb_error": mongodb_error,
             "mongodb_ping_error": unanswered,
-            **(_of_activity(activity, now_ms, self._periods) if activity else dict.fromkeys(_OF_ACTIVITY)),
+            **self._of_activity(activity, attendants.outage, now_ms),
             "broker": None if recorded is None else _broker(points[-1:], now_ms / 1000),
             "exporter": None if recorded is None else of_exporter(history[-1:], attendants, now_ms / 1000),
             "beat": self._beat(activity, attendants, now_ms) if activity else None,
             "partitions": store.partitions,
             "consistency": answers.ask(lambda: self._consistency(now_ms), "consistency"),
-            "listener": answers.ask(lambda: listener_status(store, now_ms, back_s=back_s(attendants)), "listener"),
+            "listener": answers.ask(lambda: listener_status(store, now_ms, outage=attendants.outage), "listener"),
             "totals": dict(totals.by_name),
             "hit_ratio": self._hit_ratio.look(),
             "version": _version("writebehind"),
@@ -222,7 +223,12 @@ class Status:
             ]
         return figures
 
-    def _beat(self, activity: Activity, attendants: Mapping[str, Attendant], now_ms: int) -> dict[str, Any]:
+    def _of_activity(self, activity: Activity | None, outage: Outage | None, now_ms: int) -> dict[str, Any]:
+        if activity is None:
+            return dict.fromkeys(_OF_ACTIVITY)
+        return _of_activity(activity, now_ms, self._periods, outage)
+
+    def _beat(self, activity: Activity, attendants: Attendants, now_ms: int) -> dict[str, Any]:
         return of_beat(activity.swept_ago_s(now_ms), attendants, sweep_s=self._pace.sweep_s)
 
     def _consistency(self, now_ms: int) -> dict[str, Any]:
@@ -241,7 +247,9 @@ class Status:
         return None
 
 
-def _of_activity(activity: Activity, now_ms: int, periods: Mapping[str, float]) -> dict[str, Any]:
+def _of_activity(
+    activity: Activity, now_ms: int, periods: Mapping[str, float], outage: Outage | None
+) -> dict[str, Any]:
     """Work that is done, and who does it: `_OF_ACTIVITY`."""
     crew = activity.crew
     consumers = {queue: crew.consumers.get(queue, []) for queue in QUEUES}
@@ -253,14 +261,16 @@ def _of_activity(activity: Activity, now_ms: int, periods: Mapping[str, float]) 
         "ended_workers": [asdict(one) for one in crew.ended_lately],
         "consumers": consumers,
         "unconsumed": [queue for queue, names in consumers.items() if not names],
-        "periodic": {name: _of_run(run, now_ms, periods.get(name)) for name, run in sorted(activity.runs.items())},
+        "periodic": {
+            name: _of_run(run, now_ms, periods.get(name), outage) for name, run in sorted(activity.runs.items())
+        },
     }
 
 
-def _of_run(run: Run, now_ms: int, every_s: float | None) -> dict[str, Any]:
+def _of_run(run: Run, now_ms: int, every_s: float | None, outage: Outage | None) -> dict[str, Any]:
     """The last run of a periodic task, and whether later ones are missing: it should run so often, seconds."""
     told = run.as_dict(now_ms)
-    is_late = every_s is not None and is_task_late(told["seconds_ago"], run.seconds, every_s)
+    is_late = every_s is not None and is_task_late(told["seconds_ago"], run.seconds, every_s, outage)
     return told | {"every_seconds": every_s, "is_late": is_late}
 
 

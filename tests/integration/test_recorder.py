@@ -26,8 +26,8 @@ from writebehind.operations.drain import drain
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.pending import Hint
-from writebehind.redis.shared.attendance import EXPORTER, back_s
-from writebehind.remedies import EXPORTER_SILENT_S
+from writebehind.redis.shared.attendance import EXPORTER
+from writebehind.silence import EXPORTER_SILENT_S
 
 
 @pytest.fixture
@@ -96,7 +96,6 @@ def test_an_outage_of_redis_is_in_the_point_after_it(settings, valkey, valkey_wi
             finally:
                 stop.set()
                 recording.join()
-            assert back_s(pipeline.store.attendance.look(pipeline.store.now_ms())) is not None
     away = [one for one in zip(told["time"], told["redis_away_seconds"], strict=True) if one[1] is not None]
     assert 1 == len(away), told
     assert away[0][0] > points[0]
@@ -112,7 +111,7 @@ def test_a_costly_look_is_paid_in_full_and_makes_nobody_miss_the_recorder(pipeli
     def wait(seconds: float) -> bool:
         if waits[1:]:
             assert not pipeline.recorder()._lease.take()
-            assert EXPORTER in pipeline.store.attendance.look(pipeline.store.now_ms())
+            assert EXPORTER in pipeline.store.attendance.look(pipeline.store.now_ms()).by_role
         waits.append(seconds)
         ticks["monotonic"] += seconds
         return False

@@ -9,7 +9,9 @@ import pytest
 
 from tests.waiting import wait_until
 from writebehind.errors import RedisNotReadyError, RedisUnavailableError
-from writebehind.remedies import Remedy, is_listener_away, of_beat, of_redis, remedies
+from writebehind.redis.shared.attendance import Outage
+from writebehind.remedies import Remedy, of_beat, of_redis, remedies
+from writebehind.silence import is_listener_away
 
 HEALTHY = {
     "paused": [],
@@ -186,5 +188,6 @@ def test_a_listener_that_is_at_work_is_left_alone():
     """So is one that could note nothing as Redis was away until just now."""
     listener = {"leader": "h", "pid": 7, "is_stopped": False, "alive_seconds_ago": 0.4}
     assert [] == told(listener=listener | {"is_silent": is_listener_away(listener)})
-    assert not is_listener_away(listener | {"alive_seconds_ago": 25.0}, back_s=1.0)
-    assert is_listener_away(listener | {"is_stopped": True}, back_s=1.0)
+    outage = Outage(began_s=24.0, ended_s=1.0)
+    assert not is_listener_away(listener | {"alive_seconds_ago": 25.0}, outage)
+    assert is_listener_away(listener | {"is_stopped": True}, outage)

@@ -20,7 +20,7 @@ from writebehind.celery.names import SWEEP
 from writebehind.celery.pings import Pings
 from writebehind.celery.publisher import publish, publish_warm
 from writebehind.celery.work import Work
-from writebehind.errors import ConfigurationError, RedisUnavailableError, UnavailableError, told
+from writebehind.errors import ConfigurationError, UnavailableError, told
 from writebehind.operations.doctor import check_start
 from writebehind.outage_log import QUIET_S, OutageLog
 from writebehind.pipeline import Pipeline, connect
@@ -43,7 +43,7 @@ class Runtime:
         self._publishing = publishing
         self.settings = settings
         self._is_worker = False
-        self._checked = self._redis_was_away = False
+        self._checked = False
         self._name = ""
         self._consumer: Any = None
         self._pings = Pings(publishing)
@@ -179,9 +179,7 @@ class Runtime:
                 self.pipeline.check()
             else:  # it did not answer when this worker started
                 self._check()
-            if self._redis_was_away:
-                self.pipeline.store.attendance.note_back()
-                self._redis_was_away = False
+            self.pipeline.store.attendance.note_seen()
         except ConfigurationError as error:
             if not state.should_stop:
                 log.critical("writebehind: %s", error)
@@ -190,7 +188,6 @@ class Runtime:
         self.pipeline.clock.look()
 
     def _note_heartbeat(self, error: Exception) -> None:
-        self._redis_was_away |= isinstance(error, RedisUnavailableError)
         self.note("heartbeats", f"heartbeat not recorded: {error}", error)
 
     def _stop(self, **_: Any) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 
 from writebehind.process_identity import is_stopped, pid_of
+from writebehind.redis.shared.attendance import Outage
 from writebehind.redis.store import Store
-from writebehind.remedies import LISTENER_UNHEARD_S, is_listener_away
+from writebehind.silence import LISTENER_UNHEARD_S, is_listener_away
 
 #: A token that none is: what was noted cannot be read, so nobody knows what was missed.
 UNREADABLE = "-"
@@ -71,23 +72,24 @@ class ListenerState:
         except (ValueError, TypeError, AttributeError):
             return cls(token=UNREADABLE)
 
-    def as_dict(self, now_ms: int, *, back_s: float | None = None) -> dict[str, Any]:
-        """For the status; `back_s` as `listener_status` takes it."""
+    def as_dict(self, now_ms: int, *, outage: Outage | None = None) -> dict[str, Any]:
+        """For the status; `outage` as `listener_status` takes it."""
         counts = ("events", "ours", "invalidated", "conflicts", "overtaken", "skipped", "reopened")
         names = ("leader", "lag_s", *counts)
         heard_ms = self.heard_ms or (0 if self.error else self.at_ms)  # a release before this one notes no other
         heard_s = _since(heard_ms, now_ms) if heard_ms else None
+        alive_s = _since(max(self.alive_ms, self.at_ms), now_ms)
         told = {
             "seconds_ago": _since(self.at_ms, now_ms),
-            "alive_seconds_ago": _since(max(self.alive_ms, self.at_ms), now_ms),
+            "alive_seconds_ago": alive_s,
             "heard_seconds_ago": heard_s,
-            "away_seconds": heard_s if heard_s is not None and heard_s > UNHEARD_S else None,
+            "away_seconds": heard_s if heard_s is not None and heard_s - alive_s > UNHEARD_S else None,
             **{name: getattr(self, name) for name in names},
             "error": self.error or None,
             "pid": pid_of(self.process),
             "is_stopped": is_stopped(self.process),
         }
-        return told | {"is_silent": is_listener_away(told, back_s=back_s)}
+        return told | {"is_silent": is_listener_away(told, outage)}
 
 
 def _since(then_ms: int, now_ms: int) -> float:
@@ -95,14 +97,14 @@ def _since(then_ms: int, now_ms: int) -> float:
 
 
 def listener_status(
-    store: Store, now_ms: int | None = None, *, back_s: float | None = None
+    store: Store, now_ms: int | None = None, *, outage: Outage | None = None
 ) -> dict[str, Any] | None:
     """The listener's figures in the status; `None` where none has ever run. The time is asked for if not given.
 
     Args:
         store: where it is noted.
         now_ms: the time by the clock of Redis.
-        back_s: the time since Redis was back after an outage, seconds; `None` where that is not known.
+        outage: the last one of Redis; `None` where there was none lately.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
@@ -110,4 +112,4 @@ def listener_status(
     noted = store.position.noted()
     if not noted:
         return None
-    return ListenerState.parse(noted).as_dict(store.now_ms() if now_ms is None else now_ms, back_s=back_s)
+    return ListenerState.parse(noted).as_dict(store.now_ms() if now_ms is None else now_ms, outage=outage)

@@ -54,20 +54,22 @@ class EventLog:
                 log.warning("worker %s is at work again", name, extra=told)
         self._quiet = quiet
 
-    def look_at_beat(self, remedy: Remedy | None) -> None:
-        """Log that sweeps are missing, as a remedy says, or come again."""
-        before, self._beat_is_away = self._beat_is_away, remedy is not None
+    def look_at_beat(self, remedy: Remedy | None, *, is_at_work: bool) -> None:
+        """Log that sweeps are missing, as a remedy says, or come again; a beat that is excused is not back."""
+        before = self._beat_is_away
+        self._beat_is_away = remedy is not None or (before and not is_at_work)
         if remedy is not None and not before:
             log.warning("beat: %s; %s", remedy.found, remedy.advice, extra={"event": "beat_silent"})
-        elif remedy is None and before:
+        elif before and not self._beat_is_away:
             log.warning("sweeps run again, so beat is at work", extra={"event": "beat_back"})
 
-    def look_at_exporter(self, remedy: Remedy | None) -> None:
-        """Log that nobody records the history any more, as a remedy says, or somebody does again."""
-        before, self._exporter_is_away = self._exporter_is_away, remedy is not None
+    def look_at_exporter(self, remedy: Remedy | None, *, is_at_work: bool) -> None:
+        """Log that nobody records the history any more, as a remedy says, or somebody does again, as of beat."""
+        before = self._exporter_is_away
+        self._exporter_is_away = remedy is not None or (before and not is_at_work)
         if remedy is not None and not before:
             log.warning("exporter: %s; %s", remedy.found, remedy.advice, extra={"event": "exporter_silent"})
-        elif remedy is None and before:
+        elif before and not self._exporter_is_away:
             log.warning("the exporter records the history again", extra={"event": "exporter_back"})
 
     def look_at_letters(self, totals: Totals) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from writebehind import remedies
 from writebehind.errors import UnavailableError
 from writebehind.history import backlog as backlogs
+from writebehind.history.attendants import of_beat
 from writebehind.history.events import EventLog
 from writebehind.history.latencies import Buckets, FiguresOfHost, between, nothing_known, percentile
 from writebehind.history.points import (
@@ -38,11 +39,12 @@ from writebehind.mongodb.deployment import Deployment
 from writebehind.outage_log import OutageLog
 from writebehind.reading.read import hit_ratio, of_ratio
 from writebehind.redis import keys
-from writebehind.redis.shared.attendance import EXPORTER, of_beat
+from writebehind.redis.shared.attendance import EXPORTER
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.shared.workers import ENDED_FOR_S
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
+from writebehind.silence import EXPORTER_SILENT_S, is_beat_away
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ MOST_CPU: Final = 0.01
 #: While it pauses for what a look has cost, it says so often that it is at work, seconds: who does not is missed.
 KEEP_S: Final = 1.5
 #: A pause of so many seconds, in which nothing is recorded, is told in the log.
-LONG_PAUSE_S: Final = remedies.EXPORTER_SILENT_S / 3
+LONG_PAUSE_S: Final = EXPORTER_SILENT_S / 3
 #: Between two looks at the workers, seconds.
 CREW_EVERY_S: Final = 3.0
 #: After an outage of Redis workers have so long to tell that they work, seconds, before any counts as silent.
@@ -197,7 +199,7 @@ class Recorder:
         coarse = self._coarse(point)
         self._last = look
         if away:
-            self._store.attendance.note_back()
+            self._store.attendance.note_seen()
         added = self._store.history.add(self._lease, point.dump(), coarse, most=MOST_FINE, most_coarse=MOST_COARSE)
         self._away_since = None
         return added
@@ -256,7 +258,10 @@ class Recorder:
             attendants = self._store.attendance.look(now_ms)
             beat = of_beat(activity.swept_ago_s(now_ms), attendants, sweep_s=self._sweep_s)
             is_away = beat["swept_seconds_ago"] is not None and beat["is_silent"]
-            self._events.look_at_beat(remedies.of_beat(beat, crew.consumers) if is_away else None)
+            self._events.look_at_beat(
+                remedies.of_beat(beat, crew.consumers) if is_away else None,
+                is_at_work=not is_beat_away(beat, self._sweep_s),
+            )
             for one in crew.ended:
                 if one.seconds_ago > ENDED_FOR_S:
                     self._store.workers.gone(one.worker)

@@ -11,8 +11,8 @@ from writebehind import remedies
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.contention import Contention
 from writebehind.flushing.deletion_audit import DeletionAudit
+from writebehind.history.attendants import of_exporter
 from writebehind.history.events import EventLog
-from writebehind.history.exporters import of_exporter
 from writebehind.history.points import read
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.outage_log import QUIET_S, OutageLog
@@ -23,13 +23,11 @@ from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.shared.metrics import SWEEP
 from writebehind.redis.store import Store
 from writebehind.settings.installation import Settings
+from writebehind.silence import is_exporter_away
 from writebehind.warming.hot_keys import HotKeys
 from writebehind.warming.warmer import WARM, Warmer
 
 log = logging.getLogger(__name__)
-
-#: Longer than so many sweeps, or seconds, none is left out unless beat, the workers or Redis were away.
-_GAP_SWEEPS, _GAP_S = remedies.BEAT_MISSED, remedies.EXPORTER_SILENT_S
 
 
 class Maintenance:
@@ -86,7 +84,7 @@ class Maintenance:
                 found["enqueued"] += 1
                 self._hints(hint)
 
-        self._note_back()
+        self._store.attendance.note_seen()  # before the exporter is judged
         with self._store.metrics.record_run(SWEEP) as outcome:
             if away := each_reached(self._store.layout.in_use(), sweep):
                 found["away"] = len(away)
@@ -95,12 +93,6 @@ class Maintenance:
         self._look_at_exporter()
         return found
 
-    def _note_back(self) -> None:
-        """Note that Redis is back where sweeps were left out for long: nobody could record either, it seems."""
-        missed_s = known(self._store, lambda: self._store.metrics.since_run(SWEEP), None)
-        if missed_s is not None and missed_s > max(_GAP_S, _GAP_SWEEPS * self._settings.sweep_interval):
-            self._store.attendance.note_back()
-
     def _look_at_exporter(self) -> None:
         """Log that the exporter is frozen, which it cannot itself."""
         store, now_ms = self._store, self._store.now_ms()
@@ -108,7 +100,9 @@ class Maintenance:
         if found is None:
             return
         told = of_exporter(read(found[0], now_ms / 1000), found[1], now_ms / 1000)
-        self._events.look_at_exporter(remedies.of_exporter(told) if told["is_silent"] else None)
+        self._events.look_at_exporter(
+            remedies.of_exporter(told) if told["is_silent"] else None, is_at_work=not is_exporter_away(told)
+        )
 
     def audit_deletions(self) -> dict[str, int]:
         """Delete again what a late flusher brought back after its deletion; and forget receipts that are over.

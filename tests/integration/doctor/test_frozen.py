@@ -172,7 +172,8 @@ def test_a_beat_that_may_be_frozen_elsewhere(patient, monkeypatch):
     monkeypatch.setattr(processes, "MOST_PATIENCE_S", 0)
     with at_work(patient, BEAT, monkeypatch) as process:
         wire, now = patient.store._wire, patient.store.now_ms()
-        wire.call("ZADD", keys.OBSERVED, now - 25_000, *wire.call("ZRANGE", keys.OBSERVED, 0, -1))
+        for one in wire.call("ZRANGE", keys.OBSERVED, 0, -1):
+            wire.call("ZADD", keys.OBSERVED, now - 25_000, one)
         for ago_s, is_away in ((19, False), (24, True)):
             patient.store._wire.call(
                 "HSET", keys.RUNS, SWEEP, b"%d %b" % (patient.store.now_ms() - 1000 * ago_s, told)
@@ -210,10 +211,10 @@ def test_a_stopped_exporter(patient, monkeypatch, caplog):
 def test_nobody_is_sent_to_a_process_that_has_ended(patient, monkeypatch):
     """Its id may be another one's by now."""
     with at_work(patient, EXPORTER, monkeypatch) as process:
-        assert process.pid == patient.store.attendance.look(patient.store.now_ms())[EXPORTER].pid
+        assert process.pid == patient.store.attendance.look(patient.store.now_ms()).by_role[EXPORTER].pid
         process.kill()
         process.wait(10)
-        assert patient.store.attendance.look(patient.store.now_ms())[EXPORTER].pid is None
+        assert patient.store.attendance.look(patient.store.now_ms()).by_role[EXPORTER].pid is None
 
 
 def ran(pipeline: Pipeline, task: str, ago_s: float) -> None:
@@ -262,34 +263,81 @@ def tasks_of(pipeline: Pipeline) -> list[Finding]:
     return [one for one in processes.check(pipeline) if one.check.startswith("task ")]
 
 
-def test_who_was_silent_in_an_outage_of_redis_is_given_time_after_it(patient, monkeypatch, caplog):
-    """Nobody could do anything meanwhile. The status, the doctor and the log agree when that is over."""
-    patient.store.workers.record_proof("worker@here", QUEUES)
+def outage(pipeline: Pipeline, began_s: float, ended_s: float) -> None:
+    """Have Redis been away: nobody has noted anything from so long ago until so long ago, seconds."""
+    wire, now = pipeline.store._wire, pipeline.store.now_ms()
+    wire.call("ZADD", keys.OBSERVED, now - 1000 * ended_s, f"redis-away {now - round(1000 * began_s)}")
+
+
+SINGLE = ("beat", "exporter", "listener")
+
+
+def listened(pipeline: Pipeline, ago_s: float) -> None:
+    """Have the listener noted so long ago that it lives."""
+    at_ms = pipeline.store.now_ms() - round(1000 * ago_s)
+    noted = ListenerState(leader="here", at_ms=at_ms, alive_ms=at_ms, heard_ms=at_ms)
+    pipeline.store._wire.call("SET", keys.LISTENER, noted.dump())
+
+
+def who_is_missing(pipeline: Pipeline) -> set[str]:
+    """Who is to be seen to, of which the status, what is to be done, and the doctor say the same."""
+    status = pipeline.status()
+    flags = {one for one in SINGLE if status[one] and status[one]["is_silent"]}
+    flags |= {f"task {name}" for name, run in status["periodic"].items() if run["is_late"] and name != SWEEP}
+    told = {one["about"] for one in status["to_do"]}
+    found = {one.check for one in processes.check(pipeline) if one.level is not Level.OK}
+    assert told <= flags, (told, flags)
+    assert told == {one for one in found if one in SINGLE or one.startswith("task ")}, (told, found)
+    return told
+
+
+def test_who_was_silent_in_an_outage_of_redis_is_given_time_after_it(patient, monkeypatch):
+    """Nobody could do anything meanwhile, however long it was."""
     monkeypatch.setattr(processes, "MOST_PATIENCE_S", 0)
+    patient.store.workers.record_proof("worker@here", QUEUES)
+    patient.store._wire.call("ZADD", keys.OBSERVED, patient.store.now_ms() - 302_000, "consistency")
+    record(patient, ago_s=302)
+    listened(patient, ago_s=302)
+    for task in (SWEEP, RECONCILE, WARM):
+        ran(patient, task, 304)
+    assert {*SINGLE} == who_is_missing(patient)
+    outage(patient, began_s=301, ended_s=1)
+    assert set() == who_is_missing(patient)
+    patient.maintenance.sweep()
+    assert set() == who_is_missing(patient)
+    monkeypatch.setattr("writebehind.silence.RETURNS_S", -1.0)
+    assert {"exporter", "listener", f"task {RECONCILE}", f"task {WARM}"} == who_is_missing(patient)
 
-    def silent() -> tuple[set[str], set[str], list[bool]]:
-        status = patient.status()
-        found = {one.check for one in processes.check(patient) if one.level is Level.FAILURE}
-        flags = [status[one]["is_silent"] for one in ("beat", "exporter")]
-        return {*to_do(patient)}, found & {"beat", "exporter"}, flags
 
-    record(patient, ago_s=40)
-    ran(patient, SWEEP, 40)
-    both = {"beat", "exporter"}
-    assert (both, both, [True, True]) == silent()
-    patient.store.attendance.note_back()
-    assert (set(), set(), [False, False]) == silent()
-    monkeypatch.setattr("writebehind.remedies.RETURNS_S", -1.0)
-    assert (both, both, [True, True]) == silent()
+@pytest.mark.parametrize(
+    ("began_s", "ended_s"),
+    [(41, 1), (650, 610), (-3560, -3600)],
+    ids=["who was silent before it", "who fell silent after it", "one that lies ahead, as a clock was set back"],
+)
+def test_an_outage_of_redis_excuses_only_what_began_in_it(patient, monkeypatch, began_s, ended_s):
+    """Else one that is seen again and again would hide for ever who is gone."""
+    monkeypatch.setattr(processes, "MOST_PATIENCE_S", 0)
+    monkeypatch.setattr("writebehind.silence.RETURNS_S", 3600)
+    patient.store.workers.record_proof("worker@here", QUEUES)
+    record(patient, ago_s=600)
+    listened(patient, ago_s=600)
+    ran(patient, SWEEP, 600)
+    outage(patient, began_s, ended_s)
+    assert {*SINGLE} == who_is_missing(patient)
 
 
 def test_the_first_sweep_after_an_outage_of_redis_blames_nobody(patient, monkeypatch, caplog):
-    """It may come before the exporter records again, and before a worker has told that Redis is back."""
+    """It may come before the exporter records again. That one is back once it has recorded, not once excused."""
     record(patient, ago_s=40)
-    ran(patient, SWEEP, 45)
+    wire, now = patient.store._wire, patient.store.now_ms()
+    patient.store.attendance.note(BEAT)
+    wire.call("ZADD", keys.OBSERVED, now - 39_000, "redis-seen")
+    patient.store.attendance._saw_s = float("-inf")
     patient.maintenance.sweep()
     assert ([], False) == (events(caplog), patient.status()["exporter"]["is_silent"])
-    monkeypatch.setattr("writebehind.remedies.RETURNS_S", -1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr("writebehind.silence.RETURNS_S", -1.0)
+        patient.maintenance.sweep()
     patient.maintenance.sweep()
     assert ["exporter_silent"] == events(caplog)
     record(patient, ago_s=0)

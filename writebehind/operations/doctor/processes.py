@@ -14,15 +14,13 @@ from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.reach import told_away
-from writebehind.redis.shared.attendance import BEAT
+from writebehind.redis.shared.attendance import BEAT, Outage
 from writebehind.redis.shared.metrics import SWEEP
 from writebehind.redis.shared.pauses import told
 from writebehind.redis.shared.workers import BusyWorker, SilentWorker
 from writebehind.remedies import (
     LATE,
-    LISTENER_UNHEARD_S,
     RUNBOOK,
-    is_beat_away,
     of_beat,
     of_exporter,
     of_listener,
@@ -30,6 +28,7 @@ from writebehind.remedies import (
     of_worker,
 )
 from writebehind.settings.names import FLUSH_QUEUE, MAINTENANCE_QUEUE, REFRESH_QUEUE
+from writebehind.silence import LISTENER_UNHEARD_S, is_beat_away, is_missing
 
 #: The first sweep may come so much later than its interval says, and is waited for so long at most, seconds.
 STARTING_S, MOST_PATIENCE_S = 3.0, 10.0
@@ -81,7 +80,8 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     yield from refused(status["to_do"])
     yield from caps(status["caps"])
     yield listener(status["listener"])
-    yield exporter(status, observes=bool(pipeline.settings.consistency_cpu_percent))
+    outage = pipeline.store.attendance.look(pipeline.store.now_ms()).outage
+    yield exporter(status, observes=bool(pipeline.settings.consistency_cpu_percent), outage=outage)
 
 
 def _backlog_answered(pipeline: Pipeline) -> Iterator[Finding]:
@@ -95,7 +95,7 @@ def _await_sweep(pipeline: Pipeline) -> None:
     store, interval_s = pipeline.store, pipeline.settings.sweep_interval
     until = time.monotonic() + min(interval_s + STARTING_S, MOST_PATIENCE_S)
     while time.monotonic() <= until:
-        attendant = store.attendance.look(store.now_ms()).get(BEAT)
+        attendant = store.attendance.look(store.now_ms()).by_role.get(BEAT)
         asks = {"swept_seconds_ago": store.metrics.since_run(SWEEP), "is_stopped": False}
         if (attendant and attendant.is_stopped) or not is_beat_away(asks, interval_s):
             return
@@ -164,7 +164,7 @@ def _hears(status: Mapping[str, Any]) -> Finding:
     return ok("listener", f"{status['leader']}, {status['lag_s']:.1f} s behind")
 
 
-def exporter(status: Mapping[str, Any], *, observes: bool) -> Finding:
+def exporter(status: Mapping[str, Any], *, observes: bool, outage: Outage | None = None) -> Finding:
     """Somebody records the last hour and looks what readers see: else green figures are those of long ago.
 
     One that was never started may not be wanted; of one that is gone or frozen nobody hears otherwise.
@@ -179,7 +179,7 @@ def exporter(status: Mapping[str, Any], *, observes: bool) -> Finding:
     if status["exporter"]["is_silent"]:
         remedy = of_exporter(status["exporter"])
         return failure(remedy.about, remedy.found, remedy.advice)
-    if not observes or (seen_s is not None and seen_s <= UNOBSERVED_S):
+    if not observes or (seen_s is not None and not is_missing(seen_s, UNOBSERVED_S, outage)):
         return ok("exporter", f"recorded the history {recorded_s:.0f} s ago")
     since = "yet" if seen_s is None else f"for {seen_s:.0f} s"
     found = f"it records the history, and has not looked what readers see {since}"
@@ -193,7 +193,7 @@ def exporter(status: Mapping[str, Any], *, observes: bool) -> Finding:
 def is_unanswered(listener: Mapping[str, Any]) -> bool:
     """Whether a listener that runs, of which this is the status, waits for MongoDB, which is quick otherwise."""
     heard_s = listener["heard_seconds_ago"]
-    return heard_s is None or heard_s > LISTENER_UNHEARD_S
+    return heard_s is None or heard_s - listener["alive_seconds_ago"] > LISTENER_UNHEARD_S
 
 
 def beat(told: Mapping[str, Any], consumers: Mapping[str, Any], interval_s: float) -> Finding:

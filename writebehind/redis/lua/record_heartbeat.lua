@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Note that somebody has done something: also while Redis is full, when it matters most.
 --
--- KEYS  1 workers or consumers or holding or full or observed or caps or complaints
+-- KEYS  1 workers or consumers or holding or full or processes or observed or caps or complaints
 -- ARGV  1 name, or caps, or words  2 how long names are kept, ms  3 how long ago it was done, ms
 -- Returns 1
 -- include: now_ms

@@ -1,9 +1,14 @@
-"""Beat and the exporter: which process of each was last at work, and when; and when Redis was back."""
+"""Beat and the exporter: which process of each was last at work, and when; and when Redis was away.
+
+Workers, the exporter, beat and sweeps note every few seconds that they see Redis. Where none of them has for long
+it was away, which is decided in Redis: a process whose own way there was broken knows nothing of the others.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from writebehind.process_identity import has_ended, host_of, is_stopped, mark, pid_of
@@ -11,17 +16,20 @@ from writebehind.redis import keys
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
-from writebehind.remedies import is_beat_away
 from writebehind.sequences import pairs
 
 BEAT: Final = "beat"
 EXPORTER: Final = "exporter"
-#: In the place of a role: somebody has seen Redis answer again.
-_BACK: Final = "redis-back"
+#: In the place of a role, before the time at which Redis was seen last: it was away until this was noted.
+_AWAY: Final = "redis-away"
+#: A process notes that it sees Redis so often at most, seconds; where nobody has for so long it was away, ms.
+SEES_EVERY_S, AWAY_MS = 3.0, 10_000
+#: What lies further ahead is of a clock that was set back since, and says nothing, ms.
+_AHEAD_MS: Final = 15_000
 #: For so long a process is remembered that was at work, seconds.
 REMEMBERED_S: Final = 86_400
 
-_RECORD = script("record_heartbeat")
+_RECORD = script("record_attendance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +50,35 @@ class Attendant:
     is_stopped: bool
 
 
-def of_beat(swept_ago_s: float | None, attendants: Mapping[str, Attendant], *, sweep_s: float) -> dict[str, Any]:
-    """Figures of beat, for a status: the times since the last sweep and since it asked for one, and its process.
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which Redis was away.
 
-    Args:
-        swept_ago_s: the time since the last sweep, seconds; `None` where there was none.
-        attendants: who was last at work, by role.
-        sweep_s: between two sweeps, seconds.
+    Attributes:
+        began_s: when Redis was seen last before, seconds ago.
+        ended_s: when it was seen first after it, seconds ago.
     """
-    asked = attendants.get(BEAT)
-    told = {
-        "swept_seconds_ago": swept_ago_s,
-        "asked_seconds_ago": asked and asked.seconds_ago,
-        **process_of(BEAT, attendants),
-    }
-    return told | {"is_silent": is_beat_away(told, sweep_s, back_s=back_s(attendants))}
+
+    began_s: float
+    ended_s: float
 
 
-def back_s(attendants: Mapping[str, Attendant]) -> float | None:
-    """The time since Redis was seen to answer again after an outage, seconds; `None` where that is not known."""
-    return attendants[_BACK].seconds_ago if _BACK in attendants else None
+@dataclass(frozen=True, slots=True)
+class Attendants:
+    """Processes that were last at work, by role, and the last outage of Redis.
+
+    Attributes:
+        by_role: the process, by `BEAT` or `EXPORTER`; none that was not at work within a day.
+        outage: the last one of Redis; `None` where there was none within a day.
+    """
+
+    by_role: Mapping[str, Attendant] = field(default_factory=dict)
+    outage: Outage | None = None
 
 
-def process_of(role: str, attendants: Mapping[str, Attendant]) -> dict[str, Any]:
+def process_of(role: str, attendants: Attendants) -> dict[str, Any]:
     """The process that was last at work in a role, for a status, as far as it is known."""
-    one = attendants.get(role)
+    one = attendants.by_role.get(role)
     return {"pid": one and one.pid, "host": one and one.host, "is_stopped": bool(one and one.is_stopped)}
 
 
@@ -76,6 +88,7 @@ class Attendance:
     def __init__(self, wire: Wire) -> None:
         """Keep it on a server."""
         self._wire = wire
+        self._saw_s = float("-inf")
 
     def note(self, role: str) -> None:
         """Note that this process is at work as `BEAT` or `EXPORTER`, also in a full Redis.
@@ -83,20 +96,33 @@ class Attendance:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        self._wire.run(_RECORD, (keys.OBSERVED,), (f"{role} {mark()}", REMEMBERED_S * 1000, 0))
+        self._record(f"{role} {mark()}")
 
-    def note_back(self) -> None:
-        """Note that Redis answers again, to which nobody could tell that he works. Raises as `note`."""
-        self._wire.run(_RECORD, (keys.OBSERVED,), (f"{_BACK} ", REMEMBERED_S * 1000, 0))
+    def note_seen(self) -> None:
+        """Note that this process sees Redis, unless it has just done so. Raises as `note`."""
+        if time.monotonic() - self._saw_s >= SEES_EVERY_S:
+            self._record("")
 
-    def look(self, now_ms: int) -> dict[str, Attendant]:
-        """The process that was at work last, by role; none that was not within a day. Raises as `note`."""
-        noted = self._wire.call("ZRANGE", keys.OBSERVED, 0, -1, "REV", "WITHSCORES")
-        found: dict[str, Attendant] = {}
+    def _record(self, name: str) -> None:
+        self._wire.run(_RECORD, (keys.OBSERVED,), (name, REMEMBERED_S * 1000, AWAY_MS, _AHEAD_MS))
+        self._saw_s = time.monotonic()
+
+    def look(self, now_ms: int) -> Attendants:
+        """The processes that were at work last, and the last outage. Raises as `note`."""
+        until = now_ms + _AHEAD_MS
+        noted = self._wire.call("ZRANGE", keys.OBSERVED, until, "-inf", "BYSCORE", "REV", "WITHSCORES")
+        by_role: dict[str, Attendant] = {}
+        outage = None
         for name, at_ms in pairs(noted):
-            role, _, one = name.decode(errors="replace").partition(" ")
-            if role in (BEAT, EXPORTER, _BACK) and role not in found:
-                ago_s = max(0.0, (now_ms - whole(at_ms)) / 1000)
-                pid = None if has_ended(one) else pid_of(one)
-                found[role] = Attendant(ago_s, pid, host_of(one), is_stopped(one))
-        return found
+            role, _, rest = name.decode(errors="replace").partition(" ")
+            ago_s = _since(whole(at_ms), now_ms)
+            if role in (BEAT, EXPORTER) and role not in by_role:
+                pid = None if has_ended(rest) else pid_of(rest)
+                by_role[role] = Attendant(ago_s, pid, host_of(rest), is_stopped(rest))
+            elif role == _AWAY and outage is None and rest.isdecimal():
+                outage = Outage(_since(int(rest), now_ms), ago_s)
+        return Attendants(by_role, outage)
+
+
+def _since(then_ms: int, now_ms: int) -> float:
+    return max(0.0, (now_ms - then_ms) / 1000)

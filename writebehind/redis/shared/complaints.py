@@ -12,9 +12,7 @@ from contextlib import suppress
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.scripts import script
-from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
-from writebehind.sequences import pairs
 
 #: A process notes one so often at most, seconds; and for so long one says something of now, ms: documents that are
 #: refused are tried again every five seconds at least.
@@ -48,7 +46,7 @@ class Complaints:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        for words, score in pairs(self._wire.call("ZRANGE", keys.COMPLAINTS, -1, -1, "WITHSCORES")):
-            if abs(now_ms - whole(score)) <= LIVE_MS:
-                return str(words, errors="replace")
-        return ""
+        # What lies further ahead is of a clock that was set back since.
+        lately = (now_ms + LIVE_MS, now_ms - LIVE_MS)
+        found = self._wire.call("ZRANGE", keys.COMPLAINTS, *lately, "BYSCORE", "REV", "LIMIT", 0, 1)
+        return str(found[0], errors="replace") if found else ""
