@@ -29,9 +29,9 @@ from writebehind.flask.access import Access
 from writebehind.flask.extension import check
 from writebehind.launcher import begin_log
 from writebehind.local.embedded import reachable
-from writebehind.local.probing import connection_to_api, wants_certificate
 from writebehind.logs.audit import begin_audit
 from writebehind.monitoring.directory import share_counts
+from writebehind.operations.probing import connection_to_api, wants_certificate
 
 log = logging.getLogger(__name__)
 

@@ -51,6 +51,16 @@ def is_stopped(one: str) -> bool:
     return pid is not None and is_here(one) and _stat(pid) == (_STOPPED, started)
 
 
+def stopped_of(pid: int) -> list[int]:
+    """Which of a process and its children are stopped, as by SIGSTOP; none where that cannot be seen from here."""
+    try:
+        tasks = [one.read_text() for one in (_PROC / str(pid) / "task").glob("*/children")]
+    except OSError:
+        tasks = []
+    family = [pid, *(int(child) for children in tasks for child in children.split())]
+    return [one for one in family if (found := _stat(one)) and found[0] == _STOPPED]
+
+
 def pid_of(one: str) -> int | None:
     """The id of the process with a mark, among those of its machine or container; `None` where it has none."""
     return _parted(one)[0]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import httpx
 import psutil
@@ -22,7 +23,9 @@ from tests.waiting import slowness, wait_until
 from writebehind.celery import names
 from writebehind.celery.configuration import create_app
 from writebehind.celery.pings import queue_of
+from writebehind.operations.doctor import Level, api
 from writebehind.redis.keys import partition_keys
+from writebehind.settings.installation import load_settings
 
 log = logging.getLogger(__name__)
 
@@ -309,6 +312,25 @@ def test_an_embedded_server_is_started_again(system, name):
     system.wait_until_drained(30)
     assert before == system.stored_versions(f"before-{name}-")
     assert after == system.stored_versions(f"after-{name}-")
+
+
+def test_a_frozen_web_process_is_named(system, monkeypatch):
+    """By the doctor beside the system, and in the log of `up`: clients hear nothing, and no server is away."""
+    monkeypatch.setattr(api, "DATA_DIR", str(system.stack.data_dir))
+    settings = load_settings(redis_url=system.stack.redis_url, web_workers=2)
+    pipeline = SimpleNamespace(settings=settings)
+    (one,) = api.check(pipeline)
+    assert Level.OK is one.level, one
+    child = psutil.Process(system.stack.pids()["web"]).children()[0]
+    log = system.stack.data_dir / "log" / "system.log"
+    with stopped(child.pid):
+        (one,) = api.check(pipeline)
+        assert (Level.FAILURE, True) == (one.level, f"process {child.pid} is stopped" in one.found), one
+        assert f"`kill -CONT {child.pid}`" in one.advice
+        wait_until(lambda: f"process {child.pid} is stopped, `kill -CONT`" in log.read_text(), "a line of it", 30)
+    wait_until(lambda: "the API answers again" in log.read_text(), "a line that it is over", 30)
+    elsewhere = SimpleNamespace(settings=settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
+    assert [] == [*api.check(elsewhere)]
 
 
 def test_stop_and_start(system):

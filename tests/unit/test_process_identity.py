@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from tests.waiting import wait_until
-from writebehind.process_identity import has_ended, host_of, is_here, is_stopped, mark, pid_of
+from writebehind.process_identity import has_ended, host_of, is_here, is_stopped, mark, pid_of, stopped_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of other processes")
 
@@ -45,6 +45,7 @@ def test_a_process_is_stopped_until_it_goes_on():
         wait_until(lambda: is_stopped(its), "it to stop", 10)
         assert not has_ended(its)
         assert not is_stopped(f"{its}1")
+        assert [child.pid] == stopped_of(os.getpid()) == stopped_of(child.pid)
         child.send_signal(signal.SIGCONT)
         wait_until(lambda: not is_stopped(its), "it to go on", 10)
     finally:

@@ -33,18 +33,20 @@ from writebehind.local.embedded import (
 from writebehind.local.example import accepts_any_collection, example_path
 from writebehind.local.output import SUPERVISOR, ConsoleOutput, FileOutput, JsonOutput, private_file
 from writebehind.local.passwords import kept_password
-from writebehind.local.probing import connection_to_api, wants_certificate
 from writebehind.local.supervisor import LONGEST_DELAY_S, Interruptions, Supervisor
 from writebehind.operations.doctor import check_start
 from writebehind.operations.indexes import create_lookup_indexes
+from writebehind.operations.probing import connection_to_api, silences_of_api, wants_certificate
 from writebehind.pipeline import Pipeline
-from writebehind.process_identity import mark
+from writebehind.process_identity import mark, stopped_of
 from writebehind.settings.installation import Settings, load_settings
 from writebehind.settings.running import DATA_DIR, STATE_FILE, check_both_named, state_of
 from writebehind.settings.urls import redacted
 
 READY_WITHIN_S = 60.0
 POLL_S = 0.1
+#: Between two looks whether the API answers, and how long an answer is waited for, seconds.
+API_EVERY_S, API_PATIENCE_S = 5.0, 3.0
 #: The names in a Procfile of the processes that have an address.
 API, FLOWER, EXPORTER = "web", "flower", "exporter"
 #: Without them nothing is served: one that fails before the system is ready ends it.
@@ -130,6 +132,7 @@ class System:
         self._output = logs or console(commands, options.console)
         self._supervisor: Supervisor | None = None
         self._restart_at = 0.0
+        self._stopping = threading.Event()
         self._written: tuple[dict[str, int], dict[str, str]] = {}, {}
 
     @property
@@ -160,6 +163,8 @@ class System:
         """Note that the API is ready: from now on only a signal ends the system."""
         if self._supervisor is not None:
             self._supervisor.has_started()
+        if API in self._commands:
+            threading.Thread(target=self._watch_api, name="watch-api", daemon=True).start()
 
     def check(self) -> None:
         """Start what died anew. Call it a few times a second.
@@ -178,6 +183,7 @@ class System:
 
     def stop(self, hurry: Callable[[], bool]) -> None:
         """Stop the processes, then the servers that they need, which nothing hurries."""
+        self._stopping.set()
         if self._supervisor is None:  # what keeps it from starting is all that there is to say
             self._stop_servers()
             return
@@ -197,6 +203,20 @@ class System:
             return refusal and f"{self.url}: {refusal}"
         missing = sorted(self._commands.keys() - self._pids().keys())
         return f"{', '.join(missing)} does not run" if missing else ""
+
+    def _watch_api(self) -> None:
+        """Say that the API does not answer, and that it does again: a web process that is frozen says nothing."""
+        silent_since: float | None = None
+        while not self._stopping.wait(API_EVERY_S):
+            why = silences_of_api(self._settings, self._host, self._port, timeout_s=API_PATIENCE_S)
+            if why and silent_since is None and not self._stopping.is_set():
+                silent_since = time.monotonic()
+                stopped = ", ".join(map(str, stopped_of(self._pids().get(API, 0))))
+                advice = f"process {stopped} is stopped, `kill -CONT` lets it go on" if stopped else why[0]
+                self._say(f"the API leaves requests without an answer: {advice}; `writebehind doctor` says more")
+            elif not why and silent_since is not None:
+                self._say(f"the API answers again, after {time.monotonic() - silent_since:.0f} s")
+                silent_since = None
 
     def _refusal_of_api(self) -> str:
         connection = connection_to_api(self._settings, self._host, self._port, timeout_s=2)

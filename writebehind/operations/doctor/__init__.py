@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 
 from writebehind.errors import ConfigurationError
-from writebehind.operations.doctor import access, counts, mongodb, processes, redis, totals
+from writebehind.operations.doctor import access, api, counts, mongodb, processes, redis, totals
 from writebehind.operations.doctor.failover import configuration
 from writebehind.operations.doctor.findings import Check, Finding, Level, failure, ok, warning
 from writebehind.pipeline import Pipeline
@@ -23,7 +23,8 @@ def examine(pipeline: Pipeline) -> Iterator[Finding]:
 
     The checks run side by side, so that servers that hang are waited for once and not one after the other.
     """
-    checks: list[Check] = [redis.check, mongodb.check, processes.check, totals.check, counts.check, access.check]
+    parts = (redis, mongodb, processes, totals, counts, access, api)
+    checks: list[Check] = [one.check for one in parts]
     missing = []
     for point in entry_points(group=ENTRY_POINTS):
         try:
