@@ -153,12 +153,11 @@ def main(arguments: Sequence[str] = ()) -> None:
     try:
         settings = share_counts(load_settings())
         end_if_taken(settings.exporter_port, settings.host, "WRITEBEHIND_EXPORTER_PORT")
-        tallies = Tallies(settings.metrics_dir, settings.collections)
         with connect(_apart(settings)) as pipeline:
             if settings.metrics_dir is not None:
                 pipeline.last_known.keep_in(settings.metrics_dir)
             gate = Gate(settings.host, settings.allowed_hosts)
-            tallies.agree_by(pipeline.store.labels.told_apart)
+            tallies = Tallies(settings.metrics_dir, apart=pipeline.tallies.apart)
             watches = _watches(pipeline, tallies)
             exporter = Exporter(Page(pipeline, tallies), gate)
             with Server(settings.host, settings.exporter_port, exporter) as server, Watchers(watches):

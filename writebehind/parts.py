@@ -228,7 +228,7 @@ class Parts:
             ping=self.sink.ping,
             mongodb_pid=lambda: process_of("mongodb", settings.mongodb_url),
             settings=self.collection_settings,
-            listed=settings.collections,
+            apart=self.tallies.apart,
         )
         # A wrong schema file should stop the start, not the first write.
         self._listed = {name: self._bind(name) for name in settings.collections}
@@ -330,7 +330,7 @@ class Parts:
             most_receipts=self.settings.idempotency_most,
         )
         store.keep_up()
-        self.tallies.agree_by(store.labels.told_apart)
+        self.tallies.apart.by = store.labels.told_apart
         return store
 
     def _flusher(self) -> Flusher:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -32,6 +32,7 @@ from writebehind.remedies import remedies
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.names import FLUSH_QUEUE, QUEUES
 from writebehind.silence import is_task_late
+from writebehind.tallies.apart import ToldApart
 
 #: How long a sign of life of MongoDB is waited for, seconds.
 PATIENCE_S = 0.5
@@ -102,7 +103,7 @@ class Status:
         ping: Callable[..., None],
         mongodb_pid: Callable[[], int | None],
         settings: Callable[[str], CollectionSettings],
-        listed: Collection[str],
+        apart: ToldApart,
     ) -> None:
         """Join the parts that are asked.
 
@@ -118,10 +119,10 @@ class Status:
             ping: asks MongoDB for a sign of life; it raises `MongoUnavailableError` after `timeout_s`.
             mongodb_pid: tells the process of MongoDB, where `writebehind up` runs it here.
             settings: of a collection, by name.
-            listed: collections that are told apart, however many others there are.
+            apart: knows which collections have figures of their own.
         """
         self._store = store
-        self._observed = Kept(lambda: tally.recorded(store, listed))
+        self._observed = Kept(lambda: tally.recorded(store, apart))
         self._hit_ratio = Kept(reader.hit_ratio)
         self._breaker = breaker
         self._dead_letters = dead_letters

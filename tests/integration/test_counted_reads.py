@@ -11,7 +11,7 @@ import pytest
 from tests.integration.conftest import flush_all
 from writebehind import Pipeline, Settings
 from writebehind.local.embedded import free_port
-from writebehind.tallies.families import NEGATIVE_HITS, READ_TIMES, READS
+from writebehind.tallies.families import NEGATIVE_HITS, OTHER, READ_TIMES, READS
 
 
 @pytest.fixture
@@ -60,6 +60,18 @@ def test_a_value_that_nobody_has(pipeline, users):
 
     assert Counter(miss=1, hit=2) == counted(pipeline) == timed(pipeline)
     assert 2 == negative(pipeline)
+
+
+def test_collections_that_clients_name(config, valkey_wire, mongo_client):
+    """One has counts of its own from when a document of it is loaded on; a name that is nobody's has none."""
+    unlisted = config.model_copy(update={"allow_unlisted": True})
+    one = Pipeline(unlisted, wire=valkey_wire, client=mongo_client)
+    mongo_client[config.mongodb_database].pages.insert_one({"_id": "home"})
+    for name, key in (("pagse", "home"), ("pages", "gone"), ("pages", "home"), ("pages", "home")):
+        one.collection(name).get(key)
+
+    assert {(OTHER, "miss"): [2], ("pages", "miss"): [1], ("pages", "hit"): [1]} == dict(_series(one, READS.name))
+    assert ["pages"] == one.store.labels.told_apart([])
 
 
 def test_a_document_that_has_the_value(pipeline, users, stored):

@@ -79,8 +79,8 @@ def consistency(seconds: float | None, api: str, key: str, as_json: bool) -> Non
     _check_api(api, key, seconds)
     try:
         with opened(checked=True) as pipeline:
-            listed = pipeline.settings.collections
-            told = _observe(pipeline, seconds, api, key) if seconds else tally.recorded(pipeline.store, listed)
+            apart = pipeline.tallies.apart
+            told = _observe(pipeline, seconds, api, key) if seconds else tally.recorded(pipeline.store, apart)
     except UnavailableError as error:
         _give_up(error, as_json=as_json)
     outcome, looked = _outcome(told), "nothing is known"
@@ -175,7 +175,7 @@ def _observe(pipeline: Pipeline, seconds: float, api: str, key: str) -> dict[str
         inconsistent = tally.named_since(pipeline.store, began)
     return {
         "span_seconds": seconds,
-        **tally.figures(counts, pipeline.settings.collections, observed_s=seconds),
+        **tally.figures(counts, pipeline.tallies.apart, observed_s=seconds),
         "inconsistent": inconsistent,
         "observed_here": observer.has_led,
         "cpu_percent": round(100 * used_s / seconds, 2),

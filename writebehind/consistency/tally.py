@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -13,6 +12,7 @@ from writebehind.consistency.interval import interval, nines
 from writebehind.documents.ids import DocumentId
 from writebehind.redis.store import Store
 from writebehind.settings.names import told_apart
+from writebehind.tallies.apart import ToldApart
 from writebehind.tallies.families import OTHER
 
 #: Seconds after which readers have to see what is right: a look is right within the first in which they do.
@@ -112,28 +112,26 @@ class Tally:
 
 def figures(
     counts: Mapping[str, int],
-    listed: Collection[str] = (),
+    own: ToldApart | None = None,
     *,
     observed_s: float = SPAN_S,
-    apart: Callable[..., frozenset[str]] = told_apart,
 ) -> dict[str, Any]:
     """The fractions of looks that were right within each window: in total, by collection, and by source.
 
     Args:
         counts: by their names.
-        listed: collections that are told apart, however many others there are: see `told_apart`.
+        own: knows the collections that have figures of their own; by default the first ones by name.
         observed_s: the time that an observer had. It could see nothing to be wrong for as long or longer, so that
             what it saw to be right within such a window says nothing.
-        apart: says which collections are told apart, of these and the listed ones.
     """
     total: dict[int, Counter[str]] = {window: Counter() for window in WINDOWS}
     by: dict[str, dict[str, dict[int, Counter[str]]]] = {"collections": {}, "sources": {}}
     known = [(name.split(" "), count) for name, count in counts.items()]
     known = [one for one in known if _is_known(one[0])]
-    own = apart((collection for (collection, *_), _ in known), listed)
+    have = told_apart((collection for (collection, *_), _ in known), own or ToldApart())
     for (collection, source, window, what), count in known:
         seconds = _NAMES[window]
-        for kind, key in (("collections", collection if collection in own else OTHER), ("sources", source)):
+        for kind, key in (("collections", collection if collection in have else OTHER), ("sources", source)):
             by[kind].setdefault(key, {one: Counter() for one in WINDOWS})[seconds][what] += count
         total[seconds][what] += count
     return {
@@ -154,19 +152,17 @@ def named_since(store: Store, at: float) -> list[dict[str, Any]]:
     return _latest(store.samples.wrong(MOST_NAMED * len(WINDOWS)), since=at)
 
 
-def recorded(store: Store, listed: Collection[str] = ()) -> dict[str, Any]:
+def recorded(store: Store, own: ToldApart | None = None) -> dict[str, Any]:
     """The figures of the last hour, of all observers there were; and documents that were wrong, of a day.
 
-    Collections that are `listed` are told apart.
+    It is `own` that knows which collections have figures of their own.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
     return {
         "span_seconds": SPAN_S,
-        **figures(
-            store.samples.counts(seconds=SPAN_S), listed, apart=partial(told_apart, agree=store.labels.told_apart)
-        ),
+        **figures(store.samples.counts(seconds=SPAN_S), own),
         "inconsistent": _latest(store.samples.wrong(MOST_NAMED * len(WINDOWS))),
     }
 

@@ -57,14 +57,13 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         yield from _one(families.REDIS_UP, 1)
         yield _by(families.REDIS_SERVER_UP, _up(facts, sample))
         yield from _one(families.PARTITIONS_AWAY, sum(map(len, sample.away.values())))
-        listed = pipeline.settings.collections
         if not status["breaker_reason"]:  # so the status has asked MongoDB for a sign of life
             answers = status["mongodb_ping_error"] is None
         yield from _backlog(status)
         dead = status["dead_letters_by_collection"]
         letters = _letters(totals)
         found = {*dead, *(collection for collection, _ in letters)}
-        apart = told_apart(found, listed, pipeline.store.labels.told_apart)
+        apart = told_apart(found, pipeline.tallies.apart)
         yield _by_collection(families.DEAD_LETTERS, {(name,): count for name, count in dead.items()}, apart)
         if not totals.missing:  # sums of fewer partitions would seem to have begun anew
             yield from _ways(totals)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from uuid import uuid4
@@ -193,6 +193,7 @@ class Loader:
                     self._store.loads.abandon([one.member for one in left], token)
                     raise
                 loaded, left = {one.member: entry for one, entry in found.items()}, [*after, *left[size:]]
+                self._meet(ids[0].collection, found.values())
                 self._tallies.add(families.LOADED, (ids[0].collection,), len(found))
                 size = len(found) if after else size * 2  # MongoDB may send far more than what is taken of it
                 full = not keep and self._is_full()
@@ -266,9 +267,14 @@ class Loader:
         entry = self._sink.find(document_id)
         seconds = time.monotonic() - began
         self.load_times.note(document_id.collection, seconds * 1000)
+        self._meet(document_id.collection, [entry])
         self._tallies.observe(families.LOADS, (document_id.collection,), seconds)
         self._tallies.add(families.LOADED, (document_id.collection,))
         return entry
+
+    def _meet(self, collection: str, loaded: Iterable[Entry]) -> None:
+        """Let a collection have counts of its own once one of its documents is seen."""
+        self._tallies.apart.meet(collection, has_documents=any(one.exists for one in loaded))
 
 
 def _known(loaded: Entry, how: Filled) -> Entry:

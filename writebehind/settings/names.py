@@ -8,11 +8,10 @@ MongoDB's rules: "Naming Restrictions" in its manual, "MongoDB Limits and Thresh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
-from writebehind.errors import UnavailableError
-from writebehind.tallies.families import MOST_UNLISTED
+from writebehind.tallies.apart import ToldApart
 
 #: No part is empty, so no dot begins or ends a name; no `$` and no null byte; `system.` is MongoDB's own.
 #: With the longest database a namespace has 184 bytes: less than 235, which a sharded collection may have.
@@ -49,26 +48,11 @@ def fault_of_database(name: str) -> str:
     return "is MongoDB's own" if name.lower() in _OWN_DATABASES else ""
 
 
-def _first(names: list[str]) -> Iterable[str]:
-    return names[:MOST_UNLISTED]
-
-
-def told_apart(
-    names: Iterable[str], listed: Collection[str], agree: Callable[[list[str]], Iterable[str]] = _first
-) -> frozenset[str]:
+def told_apart(names: Iterable[str], apart: ToldApart) -> Collection[str]:
     """Of the collections that something in Redis is about, those with figures of their own; the rest is `OTHER`.
 
-    Clients may have named them, or other hands put them there.
-
-    Args:
-        names: of these collections.
-        listed: have their own in any case.
-        agree: says which of the others have, as all processes do; by default the first `MOST_UNLISTED` by name.
+    Clients may have named them, or other hands put them there: these are told apart from none.
     """
-    found = frozenset(names)
-    others = sorted(name for name in found.difference(listed) if COLLECTION_NAME.fullmatch(name))
-    try:
-        own = agree(others) if others else ()
-    except UnavailableError:
-        own = _first(others)
-    return found.intersection(listed).union(found.intersection(own))
+    found = sorted(filter(COLLECTION_NAME.fullmatch, frozenset(names)))
+    apart.agree(found)
+    return apart.shown(found)

@@ -12,22 +12,18 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from operator import add
 from pathlib import Path
 from typing import Final
 
 from writebehind import forks
-from writebehind.errors import UnavailableError
-from writebehind.tallies.families import FAMILIES, MOST_UNLISTED, OTHER, is_by_collection, is_live
+from writebehind.tallies.apart import ToldApart
+from writebehind.tallies.families import FAMILIES, OTHER, is_by_collection, is_live
 from writebehind.tallies.files import MAKING, NEW, SUFFIX, Key, Series, TallyFile, is_held, read_file, write_sum
 
 log = logging.getLogger(__name__)
-
-#: Says which collections besides the listed ones are told apart, and is given new ones; it may raise
-#: `UnavailableError`.
-Agree = Callable[[list[str]], Iterable[str]]
 
 #: So many files of ended processes are left before they are added up.
 MOST_ENDED: Final = 16
@@ -43,18 +39,12 @@ class Directory:
 
     Attributes:
         path: where it is.
-        agree: says which of the others are told apart; `None` where this process decides for itself.
     """
 
-    def __init__(self, path: Path, listed: Collection[str] = ()) -> None:
-        """Read this directory, and tell these collections apart however many others there are."""
+    def __init__(self, path: Path, apart: ToldApart | None = None) -> None:
+        """Read this directory, and tell these collections apart."""
         self.path = path
-        self.agree: Agree | None = None
-        self._listed = frozenset((*listed, OTHER))
-        #: The others that have series of their own, in the order in which they were met.
-        self._others: dict[str, None] = {}
-        #: Those that every process tells apart, as far as this one knows.
-        self.agreed: dict[str, None] = {}
+        self._apart = apart if apart is not None else ToldApart()
         #: As it was found first, or made; `None` where it was not there yet.
         self._was = path.stat() if path.is_dir() else None
         #: What files of ended processes have, by name: when each was changed last, and its content.
@@ -100,11 +90,12 @@ class Directory:
         """
         files = self._read()
         self._was = self._was or self.path.stat()
+        self._apart.shown(_collections(one for one in files.values() if one.added_up))  # as it was on pages before
+        self._apart.agree(_collections(files.values()))
         if sum(not one.lives for one in files.values()) > MOST_ENDED:
             self._add_up()
-        self._agree_on(files.values())
         shapes = {name: family.shape for name, family in FAMILIES.items()}
-        sums = _sums(files.values(), self._told_apart(files.values()))
+        sums = _sums(files.values(), self._apart)
         return {key[:2]: numbers for key, numbers in sums.items() if shapes.get(key.name) == key.shape}
 
     def add_up(self) -> None:
@@ -143,34 +134,9 @@ class Directory:
         self._ended = ended
         return found
 
-    def _agree_on(self, files: Iterable[TallyFile]) -> None:
-        """See which of the others are told apart in every process; who decides it may be asked about new ones."""
-        agree = self.agree
-        if agree is None:
-            return
-        found = (labels[0] for one in files for _, labels, shape in one.numbers if is_by_collection(shape))
-        new = [one for one in dict.fromkeys(found) if one not in self._listed and one not in self.agreed]
-        if new and len(self.agreed) < MOST_UNLISTED:
-            with suppress(UnavailableError):  # the next look may know it
-                self.agreed = dict.fromkeys(agree(new))
-                self._others = self.agreed.copy()
-
-    def _told_apart(self, files: Iterable[TallyFile]) -> Collection[str]:
-        """The collections that have series of their own: those that are listed, and the first of the others.
-
-        Sums stand first and have none but these, so that adding up changes nothing in it. One that has had series
-        keeps them: a file that stands before others may get more collections later.
-        """
-        others = self._others
-        for one in files:
-            for _, labels, shape in one.numbers:
-                if len(others) >= MOST_UNLISTED:
-                    break
-                if is_by_collection(shape) and labels[0] not in self._listed:
-                    others[labels[0]] = None
-        return self._listed | others.keys()
-
     def _add_up(self) -> None:
+        if not self._apart.is_known:  # or a sum would have others for good
+            return
         try:
             # A child that had the lock too would keep it when this process lets it go.
             with forks.none_meanwhile(), (self.path / "adding-up.lock").open("w") as lock:
@@ -191,11 +157,11 @@ class Directory:
         for name in {name for one in every.values() for name in one.added_up} & every.keys():
             del every[name]  # whoever added it up was ended before this
             (self.path / name).unlink()
-        self._agree_on(every.values())
         ended = {name: one for name, one in every.items() if not one.lives}
         if len(ended) < 2:  # noqa: PLR2004 - one is a sum already
             return
-        write_sum(self.path, _sums(ended.values(), self._told_apart(every.values())), ended)
+        self._apart.shown(_collections(every.values()))  # also those of the living: it is them that pages show
+        write_sum(self.path, _sums(ended.values(), self._apart), ended)
         for name in ended:
             (self.path / name).unlink()
 
@@ -220,14 +186,37 @@ def _has_ended(path: Path) -> bool:
         os.close(file)
 
 
-def _sums(files: Iterable[TallyFile], told_apart: Collection[str]) -> Mapping[Key, list[float]]:
+def _collections(files: Iterable[TallyFile]) -> list[str]:
+    """Those that have counts there, in the order of the files."""
+    return _of(one.numbers for one in files)
+
+
+def _of(counts: Iterable[Iterable[Key]]) -> list[str]:
+    return [*dict.fromkeys(key.labels[0] for one in counts for key in one if is_by_collection(key.shape))]
+
+
+def _sums(files: Collection[TallyFile], apart: ToldApart) -> dict[Key, list[float]]:
+    """The numbers of files; what is live in those of ended processes is gone."""
+    return folded(
+        [
+            one.numbers
+            if one.lives
+            else {key: numbers for key, numbers in one.numbers.items() if not is_live(key.shape)}
+            for one in files
+        ],
+        apart,
+    )
+
+
+def folded(counts: Collection[Mapping[Key, list[float]]], apart: ToldApart) -> dict[Key, list[float]]:
+    """The numbers, added up by series; one label stands in the place of collections that are not told apart."""
+    own = apart.shown(_of(counts))
     sums: dict[Key, list[float]] = {}
-    for one in files:
-        for key, numbers in one.numbers.items():
+    for one in counts:
+        for key, numbers in one.items():
             of = key
-            if is_by_collection(key.shape) and key.labels[0] not in told_apart:
+            if is_by_collection(key.shape) and key.labels[0] not in own:
                 of = key._replace(labels=(OTHER, *key.labels[1:]))
-            if one.lives or not is_live(key.shape):
-                before = sums.get(of)
-                sums[of] = numbers if before is None else [*map(add, before, numbers)]
+            before = sums.get(of)
+            sums[of] = numbers if before is None else [*map(add, before, numbers)]
     return sums

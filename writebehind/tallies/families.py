@@ -178,6 +178,9 @@ LOST_SPANS: Final = Family(
     ("reason",),
 )
 
+#: Those in which only collections are counted that have, or had, documents: clients may ask for others by mistake.
+OF_DOCUMENTS: Final = frozenset({WRITES, BATCH_TIMES, BATCH_SIZES, POSTPONED})
+
 #: Every family that tallies may have, by name.
 FAMILIES: Final = {
     one.name: one

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from writebehind import forks
-from writebehind.errors import UnavailableError
 from writebehind.logs.events import FAULT
 from writebehind.logs.states import StateLog
-from writebehind.tallies.directory import Agree, Directory
-from writebehind.tallies.families import MOST_UNLISTED, OTHER, Family
+from writebehind.tallies.apart import ToldApart
+from writebehind.tallies.directory import Directory, folded
+from writebehind.tallies.families import OF_DOCUMENTS, OTHER, Family
 from writebehind.tallies.files import Key, NoRoomError, Series, TallyMemory
 
 log = logging.getLogger(__name__)
@@ -43,10 +43,13 @@ class Tallies:
 
     Attributes:
         numbers: the memory that this process counts in. It is another object in each process.
-        lock: is held by who changes a number there.
+        lock: is held by who changes a number there. Nobody asks Redis meanwhile.
+        apart: knows which collections have series of their own.
     """
 
-    def __init__(self, directory: Path | None = None, listed: Collection[str] = ()) -> None:
+    def __init__(
+        self, directory: Path | None = None, listed: Collection[str] = (), *, apart: ToldApart | None = None
+    ) -> None:
         """Count in a file of a directory, or, without one, in memory that ends with the process.
 
         Nothing is made before something is counted.
@@ -54,10 +57,10 @@ class Tallies:
         Args:
             directory: shared by the processes of a host.
             listed: collections that are told apart, however many others there are; see `MOST_UNLISTED`.
+            apart: knows them, and the others, in the place of `listed`.
         """
-        self._directory = None if directory is None else Directory(directory, listed)
-        self._agree: Agree | None = None
-        self._listed = frozenset(listed)
+        self.apart = apart if apart is not None else ToldApart(listed)
+        self._directory = None if directory is None else Directory(directory, self.apart)
         self.lock = forks.lock()
         self._unseen = StateLog(log, "counts_unseen", "counts_seen")
         self._memory: TallyMemory | None = None
@@ -72,12 +75,6 @@ class Tallies:
             if one is not None:
                 one.leave_to_parent()
         self._begin()
-
-    def agree_by(self, agree: Agree) -> None:
-        """Tell the collections apart that every process does, as this says; it is asked beside the hot path."""
-        self._agree = agree
-        if self._directory is not None:
-            self._directory.agree = agree
 
     def add(self, family: Family, labels: tuple[str, ...] = (), amount: float = 1) -> None:
         """Add to a counter, or to what is live."""
@@ -97,14 +94,13 @@ class Tallies:
 
     def place(self, family: Family, labels: tuple[str, ...]) -> int:
         """Make room for a series, unless it is there; the index of its first number, 0 where there is no room."""
+        known = self._told_apart(family, labels)
         with self.lock:
-            known = self._told_apart(family, labels)
             return self._at.get((family, known)) or self._new(family, known)
 
     def is_told_apart(self, family: Family, labels: tuple[str, ...]) -> bool:
         """Whether these labels have a series of their own."""
-        with self.lock:
-            return self._told_apart(family, labels) == labels
+        return self._told_apart(family, labels) == labels
 
     def read(self) -> dict[Series, list[float]]:
         """The numbers of this process and, where it counts in a directory, of all others that do, by series.
@@ -115,9 +111,10 @@ class Tallies:
         directory = self._directory
         if directory is not None and (directory.was_there or directory.path.is_dir()):
             return directory.read()
+        self.apart.agree()  # nobody else does in memory that no thread looks after
         with self.lock:
             counts = {} if self._memory is None else self._memory.read()
-        return {key[:2]: numbers for key, numbers in counts.items()}
+        return {key[:2]: numbers for key, numbers in folded([counts], self.apart).items()}
 
     def beside(self) -> Tallies:
         """Tallies with a file of their own, which go on after these have ended; without a directory these.
@@ -126,10 +123,7 @@ class Tallies:
         """
         if self._directory is None:
             return self
-        others = Tallies(self._directory.path, self._listed)
-        if self._agree is not None:
-            others.agree_by(self._agree)
-        return others
+        return Tallies(self._directory.path, apart=self.apart)
 
     def close(self) -> None:
         """End: what this process has counted stays, and what it has live is gone."""
@@ -140,14 +134,24 @@ class Tallies:
                 self._memory.leave()
 
     def look(self) -> bool:
-        """See that others find what is counted here: where the file was taken away, a new one gets all of it.
+        """See that others find what is counted here, and then agree with them on who is told apart.
 
-        A thread does so while this process counts. Where no file can be made, it is tried again at each look.
+        Where the file was taken away, a new one gets all of it. A thread looks while this process counts. Where no
+        file can be made, it is tried again at each look.
 
         Returns:
             Whether to look again.
         """
-        self._agree_on_labels()
+        goes_on = self._look_at_file()
+        if goes_on:
+            was_known = self.apart.is_known
+            self.apart.agree()
+            if self._directory is not None and self.apart.is_known and not was_known:
+                self._directory.add_up()  # for the first time
+        return goes_on
+
+    def _look_at_file(self) -> bool:
+        """Have it in its place; whether to look again."""
         with self.lock:
             directory, memory = self._directory, self._memory
             if self._ended or memory is None or directory is None:
@@ -170,29 +174,12 @@ class Tallies:
         self.numbers: memoryview[float] = memoryview(b"").cast("d")
         #: Index of each series' first number; never 0.
         self._at: dict[tuple[Family, tuple[str, ...]], int] = {}
-        #: Collections that this process tells apart, as it has met them first; and of these those that all do.
-        self._unlisted: set[str] = set()
-        self._agreed: frozenset[str] = frozenset()
         self._has_room = True
 
-    def _agree_on_labels(self) -> None:
-        """Learn which collections all processes tell apart, and have those added that this one has met."""
-        with self.lock:
-            agree, met = self._agree, sorted(self._unlisted - self._agreed)
-            if agree is None or self._ended or not met or len(self._agreed) >= MOST_UNLISTED:
-                return
-        with suppress(UnavailableError):  # the next look may know it
-            agreed = frozenset(agree(met))
-            with self.lock:
-                self._agreed = agreed
-                self._unlisted |= agreed
-
     def _told_apart(self, family: Family, labels: tuple[str, ...]) -> tuple[str, ...]:
-        """The labels, with a collection that is one too many in the place of its name."""
-        if family.labels[:1] != ("collection",) or labels[0] in self._listed or labels[0] in self._unlisted:
-            return labels
-        if len(self._unlisted) < MOST_UNLISTED:
-            self._unlisted.add(labels[0])
+        """The labels, with a collection that is not told apart in the place of its name."""
+        is_free = family.labels[:1] != ("collection",)
+        if is_free or self.apart.meet(labels[0], has_documents=family in OF_DOCUMENTS):
             return labels
         return (OTHER, *labels[1:])
 
@@ -254,13 +241,16 @@ class Tallies:
 
 def _watch(tallies: weakref.ref[Tallies]) -> None:
     """Look after a process's file, until it ends, or its tallies are gone with their owner."""
-    goes_on = True
+    goes_on, said = True, ""
     while goes_on:
         # All processes look at the same moments: else the sum of all would shrink and grow again meanwhile.
         time.sleep(LOOK_EVERY_S - time.time() % LOOK_EVERY_S)
         one = tallies()
         try:
             goes_on = one is not None and one.look()
-        except Exception:  # it must not end the looks of this process
-            log.exception("the counts of this process are not looked after, and are again soon", extra=FAULT)
+            said = ""
+        except Exception as error:  # it must not end the looks of this process
+            if repr(error) != said:  # it may last
+                log.exception("the counts of this process are not looked after, and are again soon", extra=FAULT)
+            said = repr(error)
         del one

@@ -12,6 +12,7 @@ from writebehind.consistency.observer import FLUSH_S, KEEP_S, LEASE_MS
 from writebehind.consistency.tally import CHANGES, ENTRIES, MOST_UNLISTED, UNOBSERVED_S, Tally, figures
 from writebehind.consistency.verified import Verified, is_of
 from writebehind.tallies import families
+from writebehind.tallies.apart import ToldApart
 from writebehind.tallies.families import OTHER
 
 APART, NEAR = (True, True, True), (True, False, False)
@@ -142,7 +143,7 @@ def test_figures_of_many_observers_are_bounded():
     }
     counts |= {f"users source{n} 1 looks": 1 for n in range(200)} | {f"users {ENTRIES} 1 looks more": 1}
 
-    told = figures(counts, listed={"users", "zoo"})
+    told = figures(counts, ToldApart({"users", "zoo"}))
 
     assert families.MOST_UNLISTED + 3 == len(told["collections"])
     assert {"users", "zoo", OTHER} <= told["collections"].keys()

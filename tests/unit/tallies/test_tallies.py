@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
+from writebehind import forks
 from writebehind.errors import RedisUnavailableError
 from writebehind.tallies import families
+from writebehind.tallies.directory import MOST_ENDED
 from writebehind.tallies.families import MOST_UNLISTED, OTHER
 from writebehind.tallies.files import read_file
 from writebehind.tallies.meters import Meter, Meters, OneThreadsMeter
@@ -113,7 +115,7 @@ def test_all_hosts_tell_the_same_collections_apart(tmp_path):
     agree = agreeing()
     hosts = [Tallies(tmp_path / f"host{number}") for number in range(2)]
     for number, one in enumerate(hosts):
-        one.agree_by(agree)
+        one.apart.by = agree
         for name in range(80):
             one.add(families.WRITES, (f"h{number}-{name}",))
     here, there = map(labels_of, hosts)
@@ -125,28 +127,106 @@ def test_all_hosts_tell_the_same_collections_apart(tmp_path):
             one.add(families.WRITES, (name,))
     assert agreed | {OTHER} == set().union(*map(labels_of, hosts))
     later = Tallies(tmp_path / "host1")
-    later.agree_by(agree)
+    later.apart.by = agree
     assert labels_of(hosts[1]) == labels_of(later)
-    later.agree_by(lambda _: pytest.fail("it knows the list"))
+    later.apart.by = lambda _: pytest.fail("it knows the list")
     later.read()
 
 
-def test_while_redis_is_away_labels_are_bounded_all_the_same(tmp_path):
-    """What is told apart then is told apart by this host; the list is asked for again."""
+def away(_: list[str]) -> list[str]:
+    raise RedisUnavailableError("away")
 
-    def away(_: list[str]) -> list[str]:
-        raise RedisUnavailableError("away")
 
-    tallies = Tallies(tmp_path)
-    tallies.agree_by(away)
+def test_while_redis_is_away_labels_are_bounded_all_the_same(tallies):
+    """What was shown then goes on, and the sum of others does not leap, once the list is known and is full."""
+    tallies.apart.by = away
     for number in range(MOST_UNLISTED + 50):
         tallies.add(families.WRITES, (f"c{number}",))
-    assert tallies.look()
-    assert MOST_UNLISTED + 1 == len(labels_of(tallies))
+    shown = tallies.read()
+    assert MOST_UNLISTED + 1 == len(shown)
+    tallies.apart.by = agreeing()
+    tallies.apart.by([f"d{number}" for number in range(MOST_UNLISTED - 1)])
+    assert shown == tallies.read()
+    for name in ("c0", "d0"):
+        tallies.add(families.WRITES, (name,))
+    assert shown | {(ACKNOWLEDGED, ("c0",)): [2], (ACKNOWLEDGED, (OTHER,)): [51]} == tallies.read()
+
+
+def test_what_is_asked_for_by_mistake_takes_no_place(tallies):
+    """Names of which there is no document: they are none's, or another process has written there."""
     agree = agreeing()
-    tallies.agree_by(agree)
-    agree([f"d{number}" for number in range(MOST_UNLISTED - 1)])
-    assert {"c0", OTHER} == labels_of(tallies)
+    tallies.apart.by = agree
+    for number in range(MOST_UNLISTED + 5):
+        tallies.add(families.READS, (f"typo{number}", "miss"))
+        tallies.add(families.REFUSED_WRITES, (f"typo{number}", "pending"))
+    assert {(families.READS.name, (OTHER, "miss")), (families.REFUSED_WRITES.name, (OTHER, "pending"))} == {
+        *tallies.read()
+    }
+    assert [] == agree([])
+    agree(["pages"])
+    tallies.add(families.READS, ("pages", "hit"))
+    tallies.read()
+    tallies.add(families.READS, ("pages", "hit"))
+    counts = tallies.read()
+    assert ([1], [1]) == tuple(counts[families.READS.name, (name, "hit")] for name in (OTHER, "pages"))
+
+
+def test_nobody_is_asked_while_others_wait(tmp_path, tallies):
+    """No count waits for Redis, in no request, and no fork: who reads or looks asks, and holds nothing then."""
+    for _ in range(MOST_ENDED + 1):
+        ended = Tallies(tmp_path / "counts")
+        ended.add(families.WRITES, ("pages",))
+        ended.close()
+    asked = []
+
+    def agree(names: list[str]) -> list[str]:
+        assert all(lock.acquire(blocking=False) for lock in (tallies.lock, tallies.apart._lock))
+        tallies.lock.release()
+        tallies.apart._lock.release()
+        thread = threading.Thread(target=lambda: forks._opening.acquire(timeout=5) and forks._opening.release())
+        thread.start()
+        thread.join(4)
+        assert not thread.is_alive()
+        asked.append(names)
+        return names
+
+    tallies.apart.by = agree
+    for name in ("users", "pages"):
+        tallies.add(families.WRITES, (name,))
+    assert [] == asked
+    tallies.read()
+    assert [["pages", "users"]] == asked
+
+
+def test_files_are_added_up_once_it_is_known_who_is_told_apart(tmp_path):
+    """Or a sum would have others for good."""
+    for _ in range(MOST_ENDED + 1):
+        ended = Tallies(tmp_path)
+        ended.add(families.WRITES, ("pages",))
+        ended.close()
+    tallies = Tallies(tmp_path)
+    tallies.apart.by = away
+    tallies.add(families.WRITES, ("users",))
+    assert tallies.look()
+    assert MOST_ENDED + 2 == len([*tmp_path.glob("*.tally")])
+    tallies.apart.by = agreeing()
+    assert tallies.look()
+    assert 2 == len([*tmp_path.glob("*.tally")])
+
+
+def test_what_a_host_has_shown_before_there_was_a_list_goes_on(tmp_path):
+    """Its sums have it: as many as other hosts have added to the list since."""
+    for _ in range(MOST_ENDED + 1):
+        ended = Tallies(tmp_path)
+        for number in range(80):
+            ended.add(families.WRITES, (f"c{number}",))
+        ended.close()
+    before = Tallies(tmp_path).read()
+    agree = agreeing()
+    agree([f"d{number}" for number in range(MOST_UNLISTED)])
+    tallies = Tallies(tmp_path)
+    tallies.apart.by = agree
+    assert before == tallies.read()
 
 
 def test_what_has_no_room_is_left_out_and_said_once(tallies, caplog):

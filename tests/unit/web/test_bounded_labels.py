@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.unit.web.test_metrics import figures
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.store import Store
+from writebehind.tallies.apart import ToldApart
 from writebehind.tallies.families import MOST_UNLISTED, OTHER
 from writebehind.warming.warmer import WARM
 
@@ -28,6 +31,16 @@ def series(client, name: str, label: str) -> dict[str, float]:
             of = dict(labels)[label]
             found[of] = found.get(of, 0) + value
     return found
+
+
+@pytest.fixture(autouse=True)
+def apart(installation) -> Iterator[None]:
+    """Tell apart those of the settings only, before and after: who is shown stays, and tests share it."""
+    one, listed = installation.pipeline.tallies.apart, installation.pipeline.settings.collections
+    before = vars(one).copy()
+    vars(one).update(vars(ToldApart(listed)) | {"by": one.by})
+    yield
+    vars(one).update(before)
 
 
 @pytest.fixture(autouse=True)
