@@ -11,11 +11,13 @@ from flask import Flask, request
 from flask.wrappers import Response
 
 from writebehind.flask.addresses import Declared, Routes, template
+from writebehind.flask.description.openapi import is_kept, is_limited
+from writebehind.flask.description.operations import EVERY
 
-#: Of every operation where keys are asked for, or rates are held.
-_OF_ACCESS = {"401", "403", "429"}
-#: What is answered where no operation is meant: there is no such path, or method.
-_NO_OPERATION = {"404", "405"}
+#: What is answered where no operation is meant, as there is no such path, or method; and before anybody looks.
+_NO_OPERATION = {"401", "403", "404", "405", "429", *map(str, EVERY)}
+#: Pages and their files, which the description does not have.
+_FOR_PEOPLE = re.compile("/(console|docs)(/.*)?")
 
 
 class InProcess:
@@ -31,10 +33,17 @@ class InProcess:
             return
         path, method, status = template(rule.rule), request.method.lower(), str(response.status_code)
         declared = _longest(routes, path, "get" if method == "head" else method)
-        if declared is None or method == "options" or status in _OF_ACCESS:
+        if declared is None or method == "options" or status in _of_access(path):
             return
         if status not in declared.operation.described(declared.method, "", ())["responses"]:
             self.undescribed.append(f"{method} {path}: {status}")
+
+
+def _of_access(path: str) -> set[str]:
+    """The statuses of those who ask for keys, or hold rates, at a path, below whatever prefix it is mounted."""
+    below = [path[at:] for at, one in enumerate(path) if one == "/"]
+    refused = {"401", "403"} if any(map(is_kept, below)) else set()
+    return refused | ({"429"} if all(map(is_limited, below)) else set())
 
 
 def _longest(routes: Routes, path: str, method: str) -> Declared | None:
@@ -54,13 +63,14 @@ class OverHttp:
     def __call__(self, response: httpx.Response) -> None:
         """See that the operation that was asked describes this status."""
         path, method, status = response.request.url.path, response.request.method, str(response.status_code)
-        if path == "/openapi.json" or status in _NO_OPERATION:
+        if path == "/openapi.json" or method == "OPTIONS" or _FOR_PEOPLE.fullmatch(path):
             return
         if not self._operations:
             self._operations = _operations(self._client.get("/openapi.json").json())
         found = next((one for pattern, one in self._operations if pattern.fullmatch(path)), {})
         described = found.get(method.lower()) or (found.get("get") if method == "HEAD" else None)
-        assert described is None or status in described["responses"], f"{method} {path}: {status} is not described"
+        allowed = _NO_OPERATION if described is None else described["responses"]
+        assert status in allowed, f"{method} {path}: {status} is not described"
 
 
 def _operations(description: Mapping[str, Any]) -> list[tuple[re.Pattern[str], Mapping[str, Any]]]:

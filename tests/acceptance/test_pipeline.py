@@ -84,7 +84,7 @@ def test_a_pause_keeps_writes_in_redis(system):
         assert status["not_safe_because"].startswith("paused: flushing of all collections is paused")
     finally:
         assert system.http.post("/admin/resume").json()["resumed"]
-    wait_until(lambda: len(system.stored("paused")) == 20, "the documents in MongoDB", 4)
+    wait_until(lambda: len(system.stored("paused")) == 20, "the documents in MongoDB", 30)
     wait_until(lambda: system.status()["safe"], "the end of it")
 
 

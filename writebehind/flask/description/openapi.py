@@ -61,7 +61,7 @@ def specification(
         if keys:
             _ask_for_key(path, operations)
         for one in operations.values():
-            if keys and path not in _WATCHING:
+            if keys and is_limited(path):
                 one["responses"]["429"] = _LIMITED | content("Problem", CONTENT_TYPE)
         spec.path(path, operations=operations)
     servers = {"servers": [{"url": prefix}]} if prefix else {}
@@ -80,12 +80,22 @@ def _scheme(settings: Settings) -> dict[str, str]:
     return {"type": "http", "scheme": "bearer", "description": about} | more
 
 
+def is_kept(path: str) -> bool:
+    """Whether an API key is asked for at a path, where any is."""
+    return path.startswith(_KEPT) or path in _KEPT_ALONE
+
+
+def is_limited(path: str) -> bool:
+    """Whether rates are held at a path."""
+    return path not in _WATCHING
+
+
 def _ask_for_key(path: str, operations: dict[str, Any]) -> None:
     """Describe whether operations ask for a key, and their answers where it is missing or does not grant them."""
-    is_kept = path.startswith(_KEPT) or (path in _KEPT_ALONE)
+    asks = is_kept(path)
     for one in operations.values():
-        one["security"] = [{_SCHEME: []}] if is_kept else []
-        if is_kept:
+        one["security"] = [{_SCHEME: []}] if asks else []
+        if asks:
             refused = content("Problem", CONTENT_TYPE)
             one["responses"]["401"] = {"description": "No key, or one that is not live"} | refused
             one["responses"]["403"] = {"description": "The key does not grant this"} | refused

@@ -27,7 +27,7 @@ _STATUS = {
 }
 #: What any request may be answered: it is malformed, or its body is too slow, of unknown length or too large; it
 #: is for another host; a fault; a coding that nobody decodes; the answer would come too late.
-_EVERY = (400, 408, 411, 413, 421, 500, 501, 503)
+EVERY = (400, 408, 411, 413, 421, 500, 501, 503)
 #: What a page of another origin is answered that wants to change something.
 _CHANGES = frozenset({"post", "put", "patch", "delete"})
 
@@ -62,7 +62,7 @@ class Operation:
             status: {"description": _STATUS[status]} | (content or {} if method != "head" else {})
             for status, content in self.responses.items()
         }
-        for status in (*_EVERY, *self.problems, *((403,) if method in _CHANGES else ())):
+        for status in (*EVERY, *self.problems, *((403,) if method in _CHANGES else ())):
             answers.setdefault(str(status), problem(status))
         described = {
             "operationId": self.head if method == "head" else self.name,
