@@ -15,10 +15,11 @@ for place in "$redis" "$mongo"; do
   [ -s "$place/password" ] || random | into "$place/password"
 done
 printf 'requirepass %s\nmasterauth %s\n' "$(cat "$redis/password")" "$(cat "$redis/password")" | into "$redis/valkey.conf"
-# Of Sentinels, which watch `main`.
-printf 'sentinel auth-pass main %s\n' "$(cat "$redis/password")" | into "$redis/sentinel.conf"
+# Of Sentinels, which watch `main`, and ask for the same password: who tells them of another server is sent it.
+printf 'requirepass %s\nsentinel sentinel-pass %s\nsentinel auth-pass main %s\n' \
+  "$(cat "$redis/password")" "$(cat "$redis/password")" "$(cat "$redis/password")" | into "$redis/sentinel.conf"
 umask 077
-url() { printf '%s' "$2" | sed "s/:PASSWORD@/:$(cat "$3/password")@/g" | into "$keys/$1"; }
+url() { printf '%s' "$2" | sed "s/:PASSWORD@/:$(cat "$3/password")@/g; s/_password=PASSWORD/_password=$(cat "$3/password")/" | into "$keys/$1"; }
 url redis-url "$REDIS_URL" "$redis"
 url broker-url "$BROKER_URL" "$redis"
 url mongodb-url "$MONGODB_URL" "$mongo"

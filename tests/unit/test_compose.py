@@ -24,8 +24,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from redis import AuthenticationError, Redis
 from redis import ConnectionError as RedisConnectionError
-from redis import Redis
 
 from tests.waiting import wait_until
 from writebehind import load_settings
@@ -34,7 +34,7 @@ from writebehind.alive import OLD_AFTER_S
 from writebehind.celery import names
 from writebehind.local.embedded import free_port, valkey_binary
 from writebehind.local.up import read_procfile
-from writebehind.redis.topology.addresses import named_servers
+from writebehind.redis.topology.addresses import many_servers, named_servers
 from writebehind.settings.installation import ENV_PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +187,9 @@ def test_secrets_are_made_once_and_first(services, tmp_path):
     for password in (redis, mongo):
         assert len(b64decode(f"{password}=", "-_")) * 8 == 256
     assert first["keys/redis-url"] == f"redis://:{redis}@redis:6379/0"
+    third = made(services, tmp_path, variables("sentinel"))["keys/redis-url"]
+    assert 2 == third.count(redis)
+    assert third.endswith(f"/main/0?sentinel_password={redis}")
     assert second["keys/broker-url"] == f"redis://:{redis}@broker:6379/0"
     assert f"writebehind:{mongo}@mongo:27017" in first["keys/mongodb-url"]
     modes = {one: one.stat().st_mode & 0o777 for one in tmp_path.rglob("*") if one.is_file()}
@@ -302,6 +305,8 @@ def test_a_profile_has_what_its_urls_name(services, servers, processes, profile)
     if profile == "servers":
         listed = {one: urlsplit(url).hostname for one, url in named_servers(urls[0]).items()}
         assert SHARDS == listed
+    if profile == "sentinel":
+        assert {"password": "PASSWORD"} == many_servers(urls[0]).sentinel
     if profile == "cluster":
         assert [f"node-{number}" for number in range(1, 7)] == servers["cluster"]["command"][3:]
         assert "broker" in named
@@ -354,12 +359,12 @@ def test_valkey_keeps_what_it_is_started_with(tmp_path, role, name):
         }
 
 
-def test_sentinels_know_the_password_of_those_whom_they_watch(tmp_path):
-    """Also where what they have noted is of a time without, and they note it for themselves."""
+def test_sentinels_know_the_password_of_those_whom_they_watch(services, tmp_path):
+    """And ask for it: also where what they have noted is of a time without, and they note it for themselves."""
+    password = made(services, tmp_path, variables("sentinel"))["redis/password"]
     script = (ROOT / "deploy/compose/valkey.sh").read_text("utf-8").replace("/data", str(tmp_path))
-    script = script.replace("/password", str(tmp_path)).replace("redis-1 6379", "127.0.0.1 1")
+    script = script.replace("/password", str(tmp_path / "redis")).replace("redis-1 6379", "127.0.0.1 1")
     (tmp_path / "valkey.sh").write_text(script, "utf-8")
-    (tmp_path / "sentinel.conf").write_text("sentinel auth-pass main pw\n")
     # As a former script has written it: the new one keeps what is there.
     noted = tmp_path / "former.conf"
     (tmp_path / "hostname").write_text("#!/bin/sh\necho sentinel-1\n", "utf-8")
@@ -374,13 +379,17 @@ def test_sentinels_know_the_password_of_those_whom_they_watch(tmp_path):
     for _ in range(2):
         with (
             subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL) as server,
-            Redis(port=port, decode_responses=True) as client,
+            Redis(port=port, password=password, decode_responses=True) as client,
+            Redis(port=port, decode_responses=True) as stranger,
         ):
             try:
                 wait_until(lambda: _answers(client), "the Sentinel")
+                with pytest.raises(AuthenticationError):
+                    stranger.execute_command("SENTINEL", "REMOVE", "main")
             finally:
                 server.kill()
-        assert 1 == noted.read_text().count('sentinel auth-pass main "pw"')
+        for line in (f'sentinel auth-pass main "{password}"', f'sentinel sentinel-pass "{password}"'):
+            assert 1 == noted.read_text().count(line)
 
 
 def _answers(client: Redis) -> bool:
