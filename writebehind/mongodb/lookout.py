@@ -179,12 +179,15 @@ class Lookout:
 
 def _run(lookout: weakref.ref[Lookout]) -> None:
     """Look until nobody needs it, or the look-out is gone with its owner."""
+    said = ""
     while (one := lookout()) is not None:
         try:
             pause_s = one.look()
-        except Exception:  # or nobody would look any more, and each would wait for its own time-out
-            log.exception("the look-out before MongoDB has failed, and goes on", extra=FAULT)
-            pause_s = FAILED_S
+            said = ""
+        except Exception as error:  # or nobody would look any more, and each would wait for its own time-out
+            if repr(error) != said:  # it may last
+                log.exception("the look-out before MongoDB has failed, and goes on", extra=FAULT)
+            said, pause_s = repr(error), FAILED_S
         del one
         if pause_s is None:
             return
