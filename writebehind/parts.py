@@ -27,6 +27,7 @@ from writebehind.last_known import LastKnown
 from writebehind.logs.states import StateLog
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.maintenance.periodic import Maintenance
+from writebehind.maintenance.periods import periods
 from writebehind.mongodb.breaker import MongoBreaker
 from writebehind.mongodb.client import mongo_client
 from writebehind.mongodb.fresh_reads import FreshReads
@@ -42,14 +43,13 @@ from writebehind.reconcile.entries import EntryCheck
 from writebehind.reconcile.lost_writes import LostWrites
 from writebehind.reconcile.partitions import PartitionCheck
 from writebehind.reconcile.recommits import Recommits
-from writebehind.reconcile.reconciler import RECONCILE, ReconcileLimits, Reconciler, is_current
+from writebehind.reconcile.reconciler import ReconcileLimits, Reconciler, is_current
 from writebehind.redis.cache import RefreshSink
 from writebehind.redis.letters import HINT_LIFE_MS
 from writebehind.redis.pending import HINT_SLACK_MS, Hint, HintSink
 from writebehind.redis.shared.breaker import SharedBreaker
 from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.load_sample import LoadSample, Sampler
-from writebehind.redis.shared.metrics import SWEEP
 from writebehind.redis.store import Store
 from writebehind.redis.terms import Terms
 from writebehind.redis.topology.addresses import fails_over, is_watched
@@ -64,7 +64,7 @@ from writebehind.settings.tokens import issuer_of
 from writebehind.status import Status
 from writebehind.tallies.tallies import Tallies
 from writebehind.warming.hot_keys import HotKeys
-from writebehind.warming.warmer import WARM, Warmer, WarmLimits
+from writebehind.warming.warmer import Warmer, WarmLimits
 from writebehind.writing.admission import Admission
 from writebehind.writing.writer import WriterParts
 
@@ -220,11 +220,7 @@ class Parts:
                 lease_s=settings.lease_ms / 1000,
                 sweep_s=float(settings.sweep_interval),
             ),
-            periods={
-                SWEEP: settings.sweep_interval,
-                RECONCILE: settings.reconcile_interval,
-                WARM: settings.warm_interval,
-            },
+            periods=periods(settings),
             ping=self.sink.ping,
             mongodb_pid=lambda: process_of("mongodb", settings.mongodb_url),
             settings=self.collection_settings,

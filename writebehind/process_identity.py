@@ -2,7 +2,8 @@
 
 A mark has the host by its name, the boot of its kernel, the namespace of process ids, the id, and when it started.
 Only who shares the first three judges a process: containers of one machine have one boot, and so have machines
-that were copied while they ran. On Linux; elsewhere nothing is known of it.
+that were copied while they ran, which are told apart only if they have got names of their own. A machine that has
+got another name still knows its processes that live. On Linux; elsewhere nothing is known of it.
 """
 
 from __future__ import annotations
@@ -73,9 +74,14 @@ def host_of(one: str) -> str | None:
 
 
 def is_here(one: str) -> bool:
-    """Whether the process with a mark is one of this machine, and of this container."""
-    here = _here()
-    return bool(here) and one.partition(":")[0] == here
+    """Whether the process with a mark is one of this machine, and of this container.
+
+    A machine may have got another name since: one that lives here, and began when the mark says, is of here.
+    """
+    here, place = _here(), one.partition(":")[0]
+    if not here or place == here:
+        return bool(here)
+    return place.partition("/")[2] == here.partition("/")[2] and _lives(*_parted(one))
 
 
 def _parted(one: str) -> tuple[int | None, str]:
@@ -84,6 +90,12 @@ def _parted(one: str) -> tuple[int | None, str]:
     if not (pid.isdecimal() and pid.isascii() and started.isdecimal() and 0 < int(pid) < 1 << 31):
         return None, ""
     return int(pid), started
+
+
+def _lives(pid: int | None, started: str) -> bool:
+    """Whether a process with this id began then, in the namespace of this one, and has not ended."""
+    found = None if pid is None else _stat(pid)
+    return found is not None and found[1] == started and found[0] not in _ENDED
 
 
 def _here() -> str:

@@ -247,15 +247,15 @@ def _mongodb(figures: Mapping[str, Any], pid: int | None) -> Remedy:
 
 
 def _refusing(reason: str, pid: int | None) -> Remedy:
-    found = f"MongoDB answers, and takes nothing that is written: {reason}"
+    found = f"MongoDB answers, and takes nothing that is written to {reason}"
     advice = (
         "see what its log says: whether its disk is full, and what its user may do. What waits drains by itself, "
         "and no worker has to be restarted"
     )
     if pid:
         advice = (
-            f"{advice}. It is process {pid}, which runs here, and does not get over a full disk by itself: make "
-            f"room, then `kill {pid}`, and `writebehind up` starts it anew"
+            f"{advice}. If its disk is full: it is process {pid}, which runs here and does not get over that by "
+            f"itself, so make room, then `kill {pid}`, and `writebehind up` starts it anew"
         )
     return Remedy("mongodb", found, advice, _chapter("WritebehindMongodbDown"))
 

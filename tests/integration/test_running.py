@@ -80,6 +80,16 @@ def test_a_system_that_ran_elsewhere_does_not_run_here(running):
         assert "defaults" == find().origin
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of other processes")
+def test_a_system_that_runs_is_found_after_its_machine_got_another_name(running, monkeypatch):
+    """As by DHCP; where it has ended nothing runs."""
+    write(running | {"process": mark()})
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    assert "running" == find().origin
+    write(running | {"process": f"{mark()}1"})
+    assert "defaults" == find().origin
+
+
 def call(command: str, *arguments: str) -> Result:
     return CliRunner().invoke(cli, [command, *arguments])
 

@@ -74,15 +74,16 @@ def test_of_others_nothing_is_known():
 
 @pytest.mark.parametrize("name", ["web-2", "a b:c/d", "häuser"])
 def test_a_process_of_another_host_is_judged_by_none_of_this_one(name, monkeypatch):
-    """Not even where its kernel's boot and its ids are the same: machines are copied while they run."""
+    """Not even where its kernel's boot is the same, as machines are copied; but one that lives here is of here."""
     ours, ended = mark(), f"{mark()}1"
     assert (socket.gethostname(), True, True) == (host_of(ours), is_here(ours), has_ended(ended))
     monkeypatch.setattr(socket, "gethostname", lambda: name)
     theirs = f"{mark()}1"
     assert " " not in theirs
     assert (name, True) == (host_of(theirs), has_ended(theirs))
-    assert not is_here(ours)
+    assert not is_here(ended)
     assert not has_ended(ended)
+    assert (True, False) == (is_here(ours), has_ended(ours))  # it lives here, which had another name before
     monkeypatch.undo()
     assert not is_here(theirs)
     assert not has_ended(theirs)

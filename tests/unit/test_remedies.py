@@ -114,13 +114,13 @@ def test_a_server_of_this_host_that_hangs():
 
 def test_a_mongodb_that_answers_and_takes_nothing():
     """Nobody is sent to the workers; an embedded server is to be started anew, once its disk has room."""
-    refusing = HEALTHY | {"mongodb_refuses": "internal server error"}
+    refusing = HEALTHY | {"mongodb_refuses": "users: internal server error"}
     known = {"is_back": False, "could_evict": False}
     (one,) = remedies(refusing, is_stalled=True, **known)
     (here,) = remedies(refusing, is_stalled=True, mongodb_pid=4711, **known)
     assert ("mongodb", True) == (
         one.about,
-        one.found.endswith("takes nothing that is written: internal server error"),
+        one.found.endswith("takes nothing that is written to users: internal server error"),
     )
     assert "disk is full" in one.advice
     assert "`kill" not in one.advice

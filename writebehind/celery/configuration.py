@@ -22,10 +22,10 @@ from writebehind.celery.names import (
     WARM,
 )
 from writebehind.errors import ConfigurationError
+from writebehind.maintenance.periods import periods
 from writebehind.redis.topology.addresses import CLUSTER, SCHEMES, SENTINEL, first_server, many_servers
 from writebehind.settings.installation import Settings
 from writebehind.settings.urls import amqp_tls
-from writebehind.warming.hot_keys import DECAYS_IN_HALF_LIFE
 
 #: Above the longest flush plus the longest countdown, seconds: no message is delivered twice while it waits.
 VISIBILITY_TIMEOUT_S: Final = 120
@@ -35,11 +35,14 @@ MOST_LATE_S: Final = 1_800
 #: RabbitMQ says that it has taken a message so soon, seconds, or it hangs.
 CONFIRMED_WITHIN_S: Final = 2
 
+#: Tasks that beat asks for. The rest of the name is that of their runs.
+_PERIODIC: Final = (SWEEP, RECONCILE, DECAY, WARM)
+_PREFIX: Final = "writebehind."
 #: The queue of each task.
 ROUTES: Final = {
     FLUSH: {"queue": FLUSH_QUEUE},
     REFRESH: {"queue": REFRESH_QUEUE},
-    **{name: {"queue": MAINTENANCE_QUEUE} for name in (SWEEP, RECONCILE, DECAY, WARM)},
+    **{name: {"queue": MAINTENANCE_QUEUE} for name in _PERIODIC},
 }
 
 
@@ -129,12 +132,8 @@ def _queue(name: str, arguments: dict[str, str] | None) -> Queue:
 
 def schedule(app: Celery, settings: Settings) -> dict[str, Any]:
     """The periodic tasks, under their own names."""
-    intervals = {
-        SWEEP: settings.sweep_interval,
-        RECONCILE: settings.reconcile_interval,
-        DECAY: settings.hot_half_life / DECAYS_IN_HALF_LIFE,
-        WARM: settings.warm_interval,
-    }
+    every_s = periods(settings)
+    intervals = {task: every_s[task.removeprefix(_PREFIX)] for task in _PERIODIC}
     return {
         task: {
             "task": task,

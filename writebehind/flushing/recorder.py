@@ -156,7 +156,7 @@ class Recorder:
         for half in (together[::2], together[1::2]):
             tried += postpone(self._store, partition, half, others=False) if half else []
         if together or (alone and not others):
-            self._store.complaints.note((together or alone)[0].message)
+            self._store.complaints.note(f"{collection}: {(together or alone)[0].message}")
         left = []
         for outcome in tried:
             if is_late(outcome):

@@ -10,7 +10,7 @@ from uuid import uuid4
 from writebehind import remedies
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.contention import Contention
-from writebehind.flushing.deletion_audit import DeletionAudit
+from writebehind.flushing.deletion_audit import AUDIT, DeletionAudit
 from writebehind.history.attendants import of_exporter
 from writebehind.history.events import EventLog
 from writebehind.history.points import read
@@ -115,6 +115,8 @@ class Maintenance:
         self._sampler.look().check()
         self._store.receipts.forget_old()
         if self._store.pauses.look():
+            with self._store.metrics.record_run(AUDIT) as outcome:
+                outcome(paused=True)
             return {}
         return self._audit.audit()
 

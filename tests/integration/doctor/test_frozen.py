@@ -15,6 +15,7 @@ from tests.servers import freeze, resume
 from tests.waiting import wait_until
 from writebehind import Pipeline, connect
 from writebehind.change_stream.listener_state import ListenerState
+from writebehind.flushing.deletion_audit import AUDIT
 from writebehind.history.points import Point
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.operations.doctor import Finding, Level, examine, processes
@@ -24,6 +25,7 @@ from writebehind.redis import keys
 from writebehind.redis.shared.attendance import BEAT, EXPORTER
 from writebehind.redis.shared.metrics import SWEEP
 from writebehind.settings.names import QUEUES
+from writebehind.warming.hot_keys import DECAY
 from writebehind.warming.warmer import WARM
 
 #: Answers of a server that runs come sooner than that, ms.
@@ -241,7 +243,7 @@ def test_sweeps_that_beat_asks_for_and_no_worker_carries_out(patient, monkeypatc
     assert {"beat": one.advice} == to_do(patient)
 
 
-@pytest.mark.parametrize(("task", "late_s"), [(RECONCILE, 100), (WARM, 150)])
+@pytest.mark.parametrize(("task", "late_s"), [(RECONCILE, 100), (WARM, 150), (DECAY, 150), (AUDIT, 100)])
 def test_a_periodic_task_that_does_not_run_while_sweeps_do(patient, task, late_s):
     """Each place says so, of what one decides: the status, its table, and the doctor."""
     patient.store.workers.record_proof("worker@here", QUEUES)
@@ -257,6 +259,16 @@ def test_a_periodic_task_that_does_not_run_while_sweeps_do(patient, task, late_s
     ran(patient, SWEEP, 100)  # then all are missing, for one reason
     assert ["beat"] == [*to_do(patient)]
     assert [] == [*tasks_of(patient)]
+
+
+def test_an_audit_that_waits_for_the_end_of_a_pause_is_not_late(patient):
+    """It runs with each sweep, and says that it has nothing to do."""
+    patient.maintenance.sweep()
+    ran(patient, AUDIT, 100)
+    patient.store.pauses.begin("", for_ms=None)
+    patient.maintenance.audit_deletions()
+    run = patient.status()["periodic"][AUDIT]
+    assert ({"paused": True}, False) == (run["outcome"], run["is_late"])
 
 
 def tasks_of(pipeline: Pipeline) -> list[Finding]:

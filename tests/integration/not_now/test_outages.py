@@ -55,14 +55,14 @@ def test_what_mongodb_says_is_in_the_status(pipeline, server):
     wait_until(lambda: pipeline.status()["mongodb_refuses"], "them to be overdue")
     status = pipeline.status()
     assert ("closed", None) == (status["breaker"], status["mongodb_error"])
-    assert "internal server error" == status["mongodb_refuses"]
+    assert "users: internal server error" == status["mongodb_refuses"]
     assert ["mongodb"] == [one["about"] for one in status["to_do"]]
-    assert "takes nothing that is written: internal server error" in status["to_do"][0]["found"]
+    assert "takes nothing that is written to users: internal server error" in status["to_do"][0]["found"]
     (found,) = (one for one in examine(pipeline) if one.check == "backlog")
     assert (Level.FAILURE, True) == (found.level, "whether its disk is full" in found.advice)
     with (console := Console(width=400)).capture() as printed:
         console.print(shown(status))
-    assert "breaker closed, and nothing that is written is taken: internal server error" in printed.get()
+    assert "breaker closed, and nothing that is written is taken: users: internal server error" in printed.get()
 
     server.refuses = lambda _: None
     attempt(pipeline)

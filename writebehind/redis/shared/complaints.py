@@ -32,7 +32,7 @@ class Complaints:
         self._noted_s = float("-inf")
 
     def note(self, words: str) -> None:
-        """Note one, if Redis answers: only figures depend on it."""
+        """Note one, which begins with the collection that it is about, if Redis answers: only figures need it."""
         now_s = time.monotonic()
         if not words or now_s - self._noted_s < NOTE_EVERY_S:
             return
