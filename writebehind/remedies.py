@@ -55,6 +55,7 @@ def remedies(
     is_stalled: bool,
     is_back: bool,
     could_evict: bool,
+    file_fails: bool = False,
     mongodb_pid: int | None = None,
 ) -> Iterator[Remedy]:
     """Remedies for what is wrong by the figures of a status, the most urgent first.
@@ -64,8 +65,11 @@ def remedies(
         is_stalled: whether nothing is persisted though documents are overdue.
         is_back: whether MongoDB was away until just now: workers take up by themselves what waits.
         mongodb_pid: the process of MongoDB, where `writebehind up` runs it here.
+        file_fails: whether Redis could not write its append-only file.
         could_evict: whether Redis is full of what MongoDB has too, and evicts nothing.
     """
+    if file_fails:
+        yield _of_file()
     if figures["paused"] and figures["pending"]:
         yield _paused(figures["paused"])
     is_away = bool(figures["mongodb_error"]) or figures["breaker"] not in {"closed", None}
@@ -226,6 +230,12 @@ def of_redis(error: RedisUnavailableError, pid: int | None) -> Remedy:
             "more"
         )
     return Remedy("redis", error.public, advice, _chapter("WritebehindRedisDown"))
+
+
+def _of_file() -> Remedy:
+    found = "Redis could not write its append-only file, and refuses all writes, also those of workers"
+    advice = "make room on its disk, which is full as a rule: it goes on by itself. Its log says what was wrong"
+    return Remedy("redis", found, advice, _chapter("WritebehindRedisNotDurable"))
 
 
 def _runs_here(pid: int) -> str:

@@ -148,6 +148,8 @@ class Status:
         unanswered = None if breaker and breaker.reason else self._ping_error()  # first, as it may take its time
         now_ms = store.now_ms()
         sample, backlog = store.load(), backlogs.look(store, self._settings, now_ms)
+        if unheard := {*store.layout.in_use()} - backlog.pending_in.keys():  # what is there is not known
+            sample = sample.without(store.servers_of(unheard))
         activity = answers.ask(lambda: store.metrics.activity(now_ms), *_OF_ACTIVITY)
         is_silent = activity is None or is_silent_to_all(activity.persisted)
         mongodb_error = (breaker and breaker.reason) or (unanswered if is_silent else None)
@@ -209,6 +211,7 @@ class Status:
             is_stalled=is_stalled,
             is_back=any(one.figures.get(BREAKER, "closed") != "closed" for one in late),
             could_evict=sample.could_make_room,
+            file_fails=sample.file_fails,
             mongodb_pid=self._mongodb_pid() if mongodb_error or refuses else None,
         )
         figures["to_do"] = [asdict(one) for one in to_do]

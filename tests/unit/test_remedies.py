@@ -36,8 +36,8 @@ HEALTHY = {
 }
 
 
-def told(*, is_stalled: bool = False, is_back: bool = False, **figures) -> list[Remedy]:
-    known = {"is_stalled": is_stalled, "is_back": is_back, "could_evict": False}
+def told(*, is_stalled: bool = False, is_back: bool = False, file_fails: bool = False, **figures) -> list[Remedy]:
+    known = {"is_stalled": is_stalled, "is_back": is_back, "could_evict": False, "file_fails": file_fails}
     return [*remedies(HEALTHY | figures, **known)]
 
 
@@ -191,3 +191,10 @@ def test_a_listener_that_is_at_work_is_left_alone():
     outage = Outage(began_s=24.0, ended_s=1.0)
     assert not is_listener_away(listener | {"alive_seconds_ago": 25.0}, outage)
     assert is_listener_away(listener | {"is_stopped": True}, outage)
+
+
+def test_a_redis_that_cannot_write_its_file_comes_first():
+    """It refuses all writes: a cap that is met, and workers that persist nothing, follow from it."""
+    file, cap = told(file_fails=True, seconds_until_cap=0, cap="memory")
+    assert ("redis", "refused") == (file.about, cap.about)
+    assert "its disk" in file.advice

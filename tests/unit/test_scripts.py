@@ -13,6 +13,18 @@ STEPS = {path.stem: path.read_text("utf-8") for path in LUA.glob("*.lua")}
 FUNCTIONS = {path.stem: path.read_text("utf-8") for path in (LUA / "include").glob("*.lua")}
 PROTOCOL = (ROOT / "docs/protocol.md").read_text("utf-8")
 
+#: The first line of a step that runs in a Redis that is full.
+RUNS_WHEN_FULL = re.compile(r"#!lua flags=(no-writes,)?allow-oom\n")
+#: Commands that change nothing.
+READ_ONLY = frozenset(
+    {
+        *("EXISTS", "GET", "GETRANGE", "MGET", "PTTL", "STRLEN", "TIME", "TYPE"),
+        *("HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSCAN", "HSTRLEN", "HVALS"),
+        *("SISMEMBER", "SMEMBERS", "SCARD"),
+        *("ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGEBYSCORE", "ZSCORE"),
+    }
+)
+
 
 def called(source: str) -> set[str]:
     """The functions of `include/` that a text calls; not those that it defines."""
@@ -65,11 +77,20 @@ def test_the_protocol_describes_each_step():
     rows = re.findall(r"^\| `(\w+)` \| \S.* \| (.*) \| (runs|refused) \|$", PROTOCOL, re.MULTILINE)
     described = {name: (of_keys, runs) for name, of_keys, runs in rows}
     expected = {
-        name: (keys(source), "runs" if source.startswith("#!lua flags=allow-oom\n") else "refused")
+        name: (keys(source), "runs" if RUNS_WHEN_FULL.match(source) else "refused")
         for name, source in STEPS.items()
     }
     assert expected == described
     assert len(described) == len(rows)
+
+
+def test_steps_that_only_read_say_so():
+    """Redis runs these also while it refuses writes: its disk is full, or it is a replica by now."""
+    calls = {name: re.findall(r"redis\.p?call\((['\"]\w+|)", script(name).source) for name in STEPS}
+    reading = {name for name, found in calls.items() if {one[1:].upper() for one in found} <= READ_ONLY}
+    said = {name for name, source in STEPS.items() if "no-writes" in source.partition("\n")[0]}
+    assert {"count_unsettled", "observe"} <= said
+    assert reading == said
 
 
 def test_the_protocol_says_what_the_keys_of_steps_hold():

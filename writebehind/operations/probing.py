@@ -57,5 +57,5 @@ def silences_of_api(settings: Settings, host: str, port: int, *, timeout_s: floa
 
 
 def requests_to_all(settings: Settings) -> int:
-    """How many requests are made so that each web process gets one."""
+    """The number of requests that is made so that each web process gets one."""
     return 1 if settings.web_workers == 1 else min(_MOST, _FOR_EACH * settings.web_workers)

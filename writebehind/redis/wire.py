@@ -177,9 +177,10 @@ class Wire:
     def run_many_answered(self, step: Script, calls: Sequence[Call]) -> list[Any]:
         """`run_many`, with `None` as answer of a server that does not answer while others do. Raises as it."""
         answers, _ = self.run_each(step, calls)
-        for answer in answers:
-            if isinstance(answer, RedisUnavailableError) and not is_away(answer):
-                raise answer
+        missing = [one for one in answers if isinstance(one, RedisUnavailableError)]
+        for one in missing:
+            if not is_away(one) or len(missing) == len(answers):  # or it would seem that there is nothing
+                raise one
         return [None if isinstance(one, RedisUnavailableError) else one for one in answers]
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:

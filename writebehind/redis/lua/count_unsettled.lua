@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes,allow-oom
 -- How much a partition has that MongoDB may not have, at one moment: what goes from pending to dead meanwhile, or back,
 -- is counted once; and who sees to it.
 --

@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes,allow-oom
 -- Which of these members are pending although they have no entry.
 --
 -- KEYS  1 pending  2… entry: of each member

@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes,allow-oom
 -- Which of these dead letters have no document any more, and do not say so yet.
 --
 -- KEYS  1 dead

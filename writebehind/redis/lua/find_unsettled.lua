@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes,allow-oom
 -- Whether members are pending, and their dead letters, at one moment: what goes from one to the other meanwhile is
 -- not missed.
 --

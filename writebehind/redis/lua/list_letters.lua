@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes,allow-oom
 -- The names of some dead letters, without the letters, which may be large.
 --
 -- KEYS  1 dead

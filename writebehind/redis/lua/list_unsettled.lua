@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes,allow-oom
 -- What MongoDB may not have of a partition, at one moment: what goes from one to the other meanwhile is not missed.
 --
 -- KEYS  1 pending  2 dead  3 dead_counts

@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes,allow-oom
 -- Return what readers see of documents, and whether it is MongoDB's or not there yet, at one moment.
 --
 -- KEYS  1 pending  2 dead  3… entry: of each member

@@ -64,6 +64,7 @@ class LoadSample:
             promises is then true of each of them, which is what the fullest and the weakest say.
         server_of: the names of the servers that the partitions are on, where there are several.
         away: the partitions of servers that do not answer while others do, by the servers' names.
+        file_fails: whether one of them could not write its append-only file, and so refuses writes.
     """
 
     misfit: str
@@ -86,6 +87,13 @@ class LoadSample:
     servers: Mapping[str, LoadSample] = field(default_factory=dict)
     server_of: tuple[str, ...] = ()
     away: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    file_fails: bool = False
+
+    def without(self, partitions: Mapping[str, Sequence[int]]) -> LoadSample:
+        """The same, where servers answer, and say nothing of these partitions, by the servers' names."""
+        names = {*self.away, *partitions}
+        away = {name: sorted({*self.away.get(name, ()), *partitions.get(name, ())}) for name in names}
+        return replace(self, away=away)
 
     def of(self, partition: int) -> LoadSample:
         """The same of the server that a partition is on, as far as it answers."""
@@ -265,6 +273,7 @@ def _figures(info: bytes | ResponseError, command: Any) -> dict[str, Any]:
         "replicas": int(facts.get("connected_slaves", 0)),
         "had_replicas": facts.get("repl_backlog_active") == "1",
         "waits_for_disk": _knows(command),
+        "file_fails": facts.get("aof_last_write_status", "ok") != "ok",
     }
 
 
@@ -277,6 +286,7 @@ def _together(servers: Sequence[LoadSample]) -> dict[str, Any]:
         "appendonly": all(one.appendonly for one in servers),
         "replicas": min(one.replicas for one in servers),
         "had_replicas": any(one.had_replicas for one in servers),
+        "file_fails": any(one.file_fails for one in servers),
         "waits_for_disk": all(one.waits_for_disk for one in servers),
     }
 

@@ -19,7 +19,8 @@ HOME = "home"
 #: What changes with each change of a server's record.
 CHECK = ("HGET", SERVER, "epoch")
 
-_FLAGS = "#!lua flags=allow-oom\n"
+#: The line with the flags of a step begins so.
+_FLAGS = "#!"
 _FOLDER = resources.files("writebehind.redis.topology")
 _COMMAND = _FOLDER.joinpath("command.lua").read_text("utf-8")
 #: Commands that change nothing, and those that have no key.
@@ -95,9 +96,8 @@ class Guard:
 
     def _before(self, source: str) -> str:
         """The text of a step with the look before it."""
-        if source.startswith(_FLAGS):
-            return _FLAGS + self._text + source.removeprefix(_FLAGS)
-        return self._text + source
+        flags, _, rest = source.partition("\n")
+        return f"{flags}\n{self._text}{rest}" if flags.startswith(_FLAGS) else self._text + source
 
     def _sha1(self, of: str) -> str:
         if not self._digests:
