@@ -43,6 +43,7 @@ UNSAFE = {
 #: Objects that are made by a process that forks nothing after it: commands, and servers after their fork.
 NEVER_SHARED = {
     "writebehind/local/supervisor.py": "`up` starts its processes as programs of their own",
+    "writebehind/local/up.py": "and the thread that looks whether the API answers is its own",
     "writebehind/local/output.py": "the output of `up`",
     "writebehind/demo/client.py": "the demo's clients are threads of one process",
     "writebehind/demo/run.py": "and so is what ends them",
