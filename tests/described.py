@@ -10,7 +10,8 @@ import httpx
 from flask import Flask, request
 from flask.wrappers import Response
 
-from writebehind.flask.addresses import Declared, Routes, template
+from writebehind.flask.addresses import template
+from writebehind.flask.declarations import Declared, Routes
 from writebehind.flask.description.openapi import is_kept, is_limited
 from writebehind.flask.description.operations import EVERY
 

@@ -19,7 +19,7 @@ from writebehind.access.gate import Gate
 from writebehind.celery import FlushPublisher
 from writebehind.flask import Writebehind, api, tracing
 from writebehind.flask.access import Access
-from writebehind.flask.description.operations import described
+from writebehind.flask.declarations import described
 from writebehind.flask.framing import check_method
 from writebehind.flask.problems import log_unforeseen, register_problems
 from writebehind.tracing.export import SpanExport, export_spans

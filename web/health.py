@@ -10,7 +10,7 @@ from flask import Response, request
 from writebehind import Pipeline
 from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
 from writebehind.flask.access import Access
-from writebehind.flask.addresses import Routes
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import TEXT, content, operation
 from writebehind.flask.problems import log_refusal, name_request
 from writebehind.flask.representations import JSON

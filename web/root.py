@@ -8,7 +8,7 @@ import orjson
 from flask import Response, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from writebehind.flask.addresses import Routes
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import content, operation
 from writebehind.flask.problems import name_request
 from writebehind.flask.representations import JSON

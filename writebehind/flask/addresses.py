@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
-from flask import Blueprint, current_app, request, url_for
+from flask import current_app, request, url_for
 from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
-
-if TYPE_CHECKING:
-    from writebehind.flask.description.operations import Operation
 
 #: The name of the API in an application, unless it is given another one.
 NAME = "writebehind"
@@ -48,75 +43,15 @@ def template(rule: str) -> str:
     return _VARIABLE.sub(r"{\1}", rule)
 
 
+def variables(rule: str) -> tuple[str, ...]:
+    """The names of the variables of a rule."""
+    return tuple(_VARIABLE.findall(rule))
+
+
 def add_converter(state: BlueprintSetupState) -> None:
     """Let an application understand the rules; it has them before the first of them."""
     state.app.url_map.converters["writebehind_collection"] = CollectionConverter
     state.app.url_map.converters["writebehind_key"] = IdempotencyKeyConverter
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """A route as it declares itself, for the description of the API.
-
-    Attributes:
-        path: as OpenAPI writes it.
-        method: in small letters.
-        summary: the first line of the route's docstring.
-        operation: all else.
-        in_path: the names of the path's variables.
-    """
-
-    path: str
-    method: str
-    summary: str
-    operation: Operation
-    in_path: tuple[str, ...] = ()
-
-
-class Routes(Blueprint):
-    """Routes whose paths are taken as they come, whatever the application does with its own.
-
-    Attributes:
-        declared: what the description of the API has of them.
-    """
-
-    def __init__(self, name: str, import_name: str, **options: Any) -> None:
-        """Have no routes yet."""
-        super().__init__(name, import_name, **options)
-        self.declared: list[Declared] = []
-
-    def add_url_rule(  # type: ignore[override]  # `operation` is ours
-        self,
-        rule: str,
-        endpoint: str | None = None,
-        view_func: Callable[..., Any] | None = None,
-        *,
-        operation: Operation | None = None,
-        **options: Any,
-    ) -> None:
-        """Add a rule: `//` in a path is part of an id, and a wrong one; and no path has a slash at its end.
-
-        Args:
-            rule: the path.
-            endpoint: its name.
-            view_func: what answers.
-            operation: what the description has of it; nothing for a page or a file.
-            options: as Flask's.
-        """
-        if operation is not None:
-            summary = (view_func.__doc__ or operation.name).partition("\n")[0].removesuffix(".")  # with -OO none
-            for method in options["methods"]:
-                self.declare(rule, method, summary, operation)
-        super().add_url_rule(rule, endpoint, view_func, merge_slashes=False, strict_slashes=True, **options)
-
-    def declare(self, rule: str, method: str, summary: str, operation: Operation) -> None:
-        """Let the description have an operation."""
-        path = template(f"{self.url_prefix or ''}{rule}")
-        self.declared.append(Declared(path, method.lower(), summary, operation, tuple(_VARIABLE.findall(rule))))
-
-    def below(self, prefix: str) -> list[Declared]:
-        """The declarations of them where they are below a prefix."""
-        return [replace(one, path=f"{prefix}{one.path}") for one in self.declared]
 
 
 def leads_to(document_id: str) -> bool:

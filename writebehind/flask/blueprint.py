@@ -17,7 +17,7 @@ from writebehind.access.gate import SAFE
 from writebehind.access.rights import Right
 from writebehind.flask import tracing
 from writebehind.flask.access import Access, hide_from_writers
-from writebehind.flask.addresses import NAME, Declared, Routes, add_converter
+from writebehind.flask.addresses import NAME, add_converter
 from writebehind.flask.admin.changes import log_change
 from writebehind.flask.admin.conflicts import conflicts
 from writebehind.flask.admin.dead_letters import dead_letters
@@ -29,7 +29,7 @@ from writebehind.flask.admin.keys import keys
 from writebehind.flask.admin.pausing import pausing
 from writebehind.flask.admin.status import status
 from writebehind.flask.console.routes import console
-from writebehind.flask.description.operations import described
+from writebehind.flask.declarations import Declared, Routes, described
 from writebehind.flask.description.routes import description
 from writebehind.flask.framing import check_method, collect
 from writebehind.flask.guard import Guard

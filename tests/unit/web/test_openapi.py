@@ -9,6 +9,9 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.unit.web.conftest import QUERIES
+from writebehind.flask.declarations import Routes
+from writebehind.flask.declarations import described as described_by
+from writebehind.flask.description.operations import administered
 from writebehind.flask.problems import PROBLEMS
 
 
@@ -185,3 +188,11 @@ def test_assets_of_the_docs(client):
 def test_no_other_files(client, path):
     """Nothing but the page is served from the disk."""
     assert 404 == client.get(path).status_code
+
+
+def test_a_route_that_names_no_method_is_a_get():
+    """As Flask has it."""
+    routes = Routes("some", __name__)
+    routes.route("/some", operation=administered("get_some", "Health"))(lambda: "")
+    declared = described_by(routes.declared)
+    assert {"/some": ["get"]} == {path: [*operations] for path, operations in declared.items()}

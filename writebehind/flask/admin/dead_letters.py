@@ -14,8 +14,8 @@ from werkzeug.exceptions import BadRequest
 from writebehind import Pipeline
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import UnavailableError
-from writebehind.flask.addresses import Routes
 from writebehind.flask.conditions import refuse_conditions
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered, content, operation
 from writebehind.flask.description.schemas import TIME, limited, query, reference
 from writebehind.flask.parameters import MOST_VERSION, given, number, only, time

@@ -6,7 +6,7 @@ import orjson
 from flask import Response
 
 from writebehind import Pipeline
-from writebehind.flask.addresses import Routes
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered
 from writebehind.flask.description.schemas import limited
 from writebehind.flask.parameters import limit

@@ -6,7 +6,7 @@ import orjson
 from flask import Response
 
 from writebehind import Pipeline
-from writebehind.flask.addresses import Routes
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered
 from writebehind.flask.parameters import only
 from writebehind.flask.representations import JSON

@@ -9,7 +9,7 @@ from flask import Response
 from werkzeug.exceptions import BadRequest
 
 from writebehind import Pipeline
-from writebehind.flask.addresses import Routes
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered
 from writebehind.flask.description.schemas import query
 from writebehind.flask.parameters import given, only

@@ -12,9 +12,9 @@ from writebehind import Pipeline
 from writebehind.access.keys import ApiKey
 from writebehind.documents import codec
 from writebehind.errors import RequestError
-from writebehind.flask.addresses import Routes
 from writebehind.flask.bodies import JSON_TYPES, document_text
 from writebehind.flask.conditions import refuse_conditions
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered, content
 from writebehind.flask.parameters import only
 from writebehind.flask.representations import JSON

@@ -8,8 +8,8 @@ import orjson
 from flask import Response
 
 from writebehind import Pipeline
-from writebehind.flask.addresses import Routes
 from writebehind.flask.conditions import refuse_conditions
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered
 from writebehind.flask.description.schemas import query
 from writebehind.flask.parameters import given, number, only

@@ -7,7 +7,7 @@ from flask import Response
 
 from writebehind import Pipeline
 from writebehind.errors import RedisUnavailableError
-from writebehind.flask.addresses import Routes
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered
 from writebehind.flask.description.schemas import query
 from writebehind.flask.parameters import flag, only

@@ -13,7 +13,7 @@ from flask import Response, redirect, request
 from werkzeug.exceptions import NotFound, Unauthorized
 from werkzeug.wrappers import Response as BaseResponse
 
-from writebehind.flask.addresses import Routes
+from writebehind.flask.declarations import Routes
 from writebehind.flask.guard import Guard, refusal
 
 _INDEX = "index.html"

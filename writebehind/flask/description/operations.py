@@ -1,4 +1,4 @@
-"""Declarations of routes, and the operations that OpenAPI makes of them."""
+"""Operations of the API as routes declare them, and what OpenAPI makes of each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from writebehind.flask.addresses import Declared
 from writebehind.flask.description.schemas import reference
 from writebehind.flask.problems import CONTENT_TYPE, PROBLEMS, name_of_status
 from writebehind.flask.representations import JSON
@@ -109,16 +108,6 @@ def content(schema: Described | str, *types: str) -> Described:
     """A body of this schema, or of the one that has this name; JSON unless other types are given."""
     shown = reference(schema) if isinstance(schema, str) else schema
     return {"content": {one: {"schema": shown} for one in types or (JSON,)}}
-
-
-def described(declared: Iterable[Declared]) -> dict[str, Described]:
-    """The operations of routes by path and method."""
-    paths: dict[str, Described] = {}
-    for one in declared:
-        operations = paths.setdefault(one.path, {})
-        for method in (one.method, *(["head"] if one.operation.head else [])):
-            operations[method] = one.operation.described(method, one.summary, one.in_path)
-    return paths
 
 
 def problem(status: int) -> Described:

@@ -12,9 +12,10 @@ from flask import Response, request, send_from_directory
 from jinja2.utils import htmlsafe_json_dumps
 
 from writebehind import Settings
-from writebehind.flask.addresses import Routes, path_to_description
+from writebehind.flask.addresses import path_to_description
+from writebehind.flask.declarations import Routes, described
 from writebehind.flask.description.openapi import specification
-from writebehind.flask.description.operations import OBJECT, Described, described, operation
+from writebehind.flask.description.operations import OBJECT, Described, operation
 from writebehind.flask.pages import forbid_frames
 from writebehind.flask.representations import JSON
 

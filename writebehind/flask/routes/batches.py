@@ -16,9 +16,10 @@ from writebehind.collection import BulkResult, Collection
 from writebehind.documents import codec
 from writebehind.documents.large import LARGE_BYTES, bounded
 from writebehind.errors import InvalidDocumentError, RequestError, UnavailableError, UnreadableDocumentError
-from writebehind.flask.addresses import COLLECTION, Routes
+from writebehind.flask.addresses import COLLECTION
 from writebehind.flask.bodies import BULK_TYPES, JSON_TYPES, body
 from writebehind.flask.conditions import refuse_conditions
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import content, operation
 from writebehind.flask.description.schemas import reference
 from writebehind.flask.idempotency import item_keys

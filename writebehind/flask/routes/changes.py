@@ -7,9 +7,10 @@ from flask import Response, request
 from writebehind import Pipeline
 from writebehind.documents import codec, patches
 from writebehind.documents.patches import MOST_OPERATIONS
-from writebehind.flask.addresses import DOCUMENT, Routes
+from writebehind.flask.addresses import DOCUMENT
 from writebehind.flask.bodies import JSON_PATCH, JSON_TYPES, MERGE_PATCH, document_text
 from writebehind.flask.conditions import if_match, refuse_conditions
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import content, operation
 from writebehind.flask.idempotency import idempotency_key
 from writebehind.flask.parameters import durability

@@ -7,9 +7,10 @@ from flask import Response
 from writebehind import Pipeline
 from writebehind.documents import codec, patches
 from writebehind.errors import InvalidDocumentError, InvalidIdError
-from writebehind.flask.addresses import COLLECTION, DOCUMENT, Routes, leads_to, path_to
+from writebehind.flask.addresses import COLLECTION, DOCUMENT, leads_to, path_to
 from writebehind.flask.bodies import JSON_TYPES, document_text
 from writebehind.flask.conditions import if_match, put_condition, refuse_conditions
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import operation
 from writebehind.flask.idempotency import idempotency_key
 from writebehind.flask.parameters import durability

@@ -7,8 +7,9 @@ from flask import Response
 from writebehind import Pipeline, Settings
 from writebehind.documents.raw_bson import etag
 from writebehind.errors import RequestError, UnreadableDocumentError
-from writebehind.flask.addresses import COLLECTION, Routes
+from writebehind.flask.addresses import COLLECTION
 from writebehind.flask.answers import answer, read_headers
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import Responses, content, operation
 from writebehind.flask.description.schemas import ARGUMENTS, query
 from writebehind.flask.parameters import given

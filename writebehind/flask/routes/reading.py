@@ -12,8 +12,9 @@ from writebehind.errors import (
     RequestError,
     UnreadableDocumentError,
 )
-from writebehind.flask.addresses import COLLECTION, DOCUMENT, Routes, path_to
+from writebehind.flask.addresses import COLLECTION, DOCUMENT, path_to
 from writebehind.flask.answers import answer, read_headers
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import Responses, content, operation
 from writebehind.flask.description.schemas import reference
 from writebehind.flask.parameters import fields, given

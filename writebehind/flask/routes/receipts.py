@@ -8,7 +8,7 @@ from flask import Response
 from writebehind import Pipeline
 from writebehind.access.rights import Right
 from writebehind.flask.access import Access
-from writebehind.flask.addresses import Routes
+from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import content, operation
 from writebehind.flask.parameters import given, only
 from writebehind.flask.representations import JSON
