@@ -14,6 +14,8 @@ from writebehind.redis.unsettled import Shown
 
 #: What is only on its way between two servers is right at the second look, after so many seconds.
 FIRST_S = 0.25
+#: Of a window that ended so long before the next look nobody knows whether it was right by then, seconds.
+LATE_S = 1.0
 #: So many are looked at again and again. Where there are more, others are looked at when some are decided.
 MOST = 1_000
 
@@ -98,6 +100,7 @@ class Suspects:
         """Note that somebody has come across a suspect again: the look is decided like the others."""
         suspect = self._of[member]
         suspect.looks.append(look)
+        suspect.next_at = min(suspect.next_at, look.at + WINDOWS[0])
 
     def due(self, now: float) -> dict[str, Suspect]:
         """Those that are to be looked at now, by member."""
@@ -114,7 +117,9 @@ class Suspects:
             self._still_wrong(suspect, now)
             return
         for look in suspect.looks:
-            self._tally.right(suspect.id.collection, look.source, look.apart, after=look.decided)
+            after = look.decided + sum(look.at + one + LATE_S < now for one in WINDOWS[look.decided :])
+            if after < len(WINDOWS):
+                self._tally.right(suspect.id.collection, look.source, look.apart, after=after)
         del self._of[member]
         if fault is not None:
             self.add(suspect.id, fault, shown, stored, Look(now, suspect.looks[-1].source, _NOT_APART))

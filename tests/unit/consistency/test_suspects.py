@@ -93,6 +93,23 @@ def test_each_look_at_a_suspect_counts_by_its_own_time(observed):
     assert [(2, 2), (2, 1), (2, 0)] == observed.windows
 
 
+def test_a_look_at_a_suspect_is_decided_when_its_own_window_ends(observed):
+    """And not with the next window of looks before it, by which time the document may be right."""
+    for at in (FIRST_S, 1.0, 10.0):
+        observed.wrong(at)
+    observed.see(26.0)
+    assert 27.0 == observed.suspects.next_at()
+    observed.wrong(27.0)
+    assert 36.0 == observed.suspects.next_at()
+    assert [(2, 2), (1, 1), (0, 0)] == observed.windows
+
+
+def test_a_window_in_which_nobody_could_look_is_not_decided(observed):
+    """What is right 12 s later may have been wrong for 11 of them."""
+    observed.right(12.0)
+    assert [(0, 0), (0, 0), (1, 0)] == observed.windows
+
+
 def test_readers_who_see_another_wrong_state_by_now_were_right_in_between(observed):
     """A document that changes all the time is not wrong because each look happens to meet a change on its way."""
     for at, entry, stored in ((0.5, NEW, NEWER), (2.0, NEWER, Entry.loaded(b"4", 4))):
