@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from writebehind.process_identity import has_ended, host_of, is_stopped, mark, pid_of
 from writebehind.redis import keys
+from writebehind.redis.reach import known
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
 from writebehind.redis.wire import Wire
@@ -99,9 +100,13 @@ class Attendance:
         self._record(f"{role} {mark()}")
 
     def note_seen(self) -> None:
-        """Note that this process sees Redis, unless it has just done so. Raises as `note`."""
+        """Note that this process sees Redis, unless it has just done so, or the server that has it is away.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
         if time.monotonic() - self._saw_s >= SEES_EVERY_S:
-            self._record("")
+            known(self._wire, lambda: self._record(""), None)
 
     def _record(self, name: str) -> None:
         self._wire.run(_RECORD, (keys.OBSERVED,), (name, REMEMBERED_S * 1000, AWAY_MS, _AHEAD_MS))
