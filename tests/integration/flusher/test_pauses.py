@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -14,7 +16,7 @@ from writebehind.operations.drain import drain
 from writebehind.operations.pausing import pause, resume
 from writebehind.redis.keys import PAUSED, partition_keys
 from writebehind.redis.shared import pauses
-from writebehind.redis.shared.pauses import ALL
+from writebehind.redis.shared.pauses import ALL, Paused
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +84,20 @@ def test_the_end_is_known_at_once(pipeline, flusher, users, settings, monkeypatc
         resume(operator)
     flusher.flush(PARTITION)
     assert 1 == users.count_documents({})
+
+
+@pytest.mark.parametrize(("age_s", "waits"), [(1.1, False), (1.9, True)])
+def test_nobody_goes_by_what_is_too_old_while_another_thread_asks(pipeline, monkeypatch, age_s, waits):
+    """Redis may take its time to answer that one, and a pause is known to all threads within two seconds."""
+    monkeypatch.setattr(pauses, "LOOK_EVERY_S", 1.0)
+    known = pipeline.store.pauses
+    pause(pipeline)
+    with ThreadPoolExecutor(1) as threads:
+        with known._lock:  # another thread asks
+            known._seen = time.monotonic() - age_s, Paused()
+            looked = threads.submit(known.look)
+            assert waits == bool(wait([looked], 0.3).not_done)
+        assert waits == bool(looked.result(10))
 
 
 def test_a_collection_does_not_hold_up_others(pipeline, flusher, users, of_partition, settings, mongo_client):

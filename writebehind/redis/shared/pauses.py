@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: How old what a process knows may be, seconds, where it is that nothing is paused.
 LOOK_EVERY_S: Final = 1.0
+#: While another thread asks anew it serves for so long, seconds: then that one's answer is waited for.
+OLDEST_S: Final = 1.5
 #: The name of a pause of all collections: none can be called so.
 ALL: Final = "*"
 _NOTE: Final = re.compile(rb"([0-9]{1,16}) (?:-|([0-9]{1,16}))")
@@ -130,7 +132,7 @@ class Pauses:
         return seen[1] if seen else Paused()
 
     def look(self) -> Paused:
-        """Those in force; none where there were none a second ago.
+        """Those in force; none where there were none a second ago, or 1.5 s while another thread asks anew.
 
         What was paused is asked for each time: whoever ends a pause asks for flushes at once, and they must know
         of the end. Threads that wait while another one asks share the next answer, as it was asked for after they
@@ -144,7 +146,8 @@ class Pauses:
         came_at, seen = time.monotonic(), self._seen
         if seen is not None and not seen[1] and came_at - seen[0] < LOOK_EVERY_S:
             return seen[1]
-        if not self._lock.acquire(blocking=seen is None or bool(seen[1])):
+        is_too_old = seen is None or bool(seen[1]) or came_at - seen[0] > OLDEST_S
+        if not self._lock.acquire(blocking=is_too_old):
             return Paused()  # as it was a second ago; another thread looks
         try:
             seen = self._seen
