@@ -31,7 +31,7 @@ from writebehind.launcher import begin_log
 from writebehind.local.embedded import reachable
 from writebehind.logs.audit import begin_audit
 from writebehind.monitoring.directory import share_counts
-from writebehind.operations.probing import connection_to_api, wants_certificate
+from writebehind.operations.probing import ask_api, wants_certificate
 
 log = logging.getLogger(__name__)
 
@@ -162,16 +162,11 @@ def _say_served(settings: Settings) -> None:
 
 
 def _answers(settings: Settings) -> bool:
-    connection = connection_to_api(settings, reachable(settings.host), settings.port, timeout_s=1)
     try:
-        connection.request("GET", "/healthz")
-        connection.getresponse()  # whatever it says: the gate may not know this address
+        ask_api(settings, reachable(settings.host), settings.port, "/healthz", timeout_s=1)
     except (OSError, http.client.HTTPException) as error:
         return wants_certificate(settings, error)
-    else:
-        return True
-    finally:
-        connection.close()
+    return True  # whatever it says: the gate may not know this address
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from writebehind.local.passwords import kept_password
 from writebehind.local.supervisor import LONGEST_DELAY_S, Interruptions, Supervisor
 from writebehind.operations.doctor import check_start
 from writebehind.operations.indexes import create_lookup_indexes
-from writebehind.operations.probing import connection_to_api, silences_of_api, wants_certificate
+from writebehind.operations.probing import ask_api, silences_of_api, wants_certificate
 from writebehind.pipeline import Pipeline
 from writebehind.process_identity import mark, stopped_of
 from writebehind.settings.installation import Settings, load_settings
@@ -219,16 +219,11 @@ class System:
                 silent_since = None
 
     def _refusal_of_api(self) -> str:
-        connection = connection_to_api(self._settings, self._host, self._port, timeout_s=2)
         try:
-            connection.request("GET", "/readyz")
-            answer = connection.getresponse()
-            body = answer.read().decode(errors="replace")
+            status, body = ask_api(self._settings, self._host, self._port, "/readyz", timeout_s=2)
         except (OSError, http.client.HTTPException) as error:
             return "" if wants_certificate(self._settings, error) else str(error)
-        finally:
-            connection.close()
-        return "" if answer.status == http.HTTPStatus.OK else f"HTTP {answer.status} {body.strip()}"
+        return "" if status == http.HTTPStatus.OK else f"HTTP {status} {body.strip()}"
 
     def description(self) -> dict[str, Any]:
         """The addresses of what is run, and what fails whenever it is started; without passwords."""

@@ -28,6 +28,19 @@ def connection_to_api(settings: Settings, host: str, port: int, *, timeout_s: fl
     return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
 
 
+def ask_api(settings: Settings, host: str, port: int, path: str, *, timeout_s: float) -> tuple[int, str]:
+    """Status and body of the API's answer.
+
+    Raises:
+        OSError: there is none in time, or nobody listens.
+        HTTPException: what comes is no answer.
+    """
+    with closing(connection_to_api(settings, host, port, timeout_s=timeout_s)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
+
+
 def wants_certificate(settings: Settings, error: Exception) -> bool:
     """Whether an error says that the API serves, but only clients with a certificate."""
     return settings.tls_client_ca is not None and isinstance(error, ssl.SSLError)
@@ -42,9 +55,7 @@ def silences_of_api(settings: Settings, host: str, port: int, *, timeout_s: floa
 
     def silence(_number: int) -> str:
         try:
-            with closing(connection_to_api(settings, host, port, timeout_s=timeout_s)) as connection:
-                connection.request("GET", "/healthz")
-                connection.getresponse().read()
+            ask_api(settings, host, port, "/healthz", timeout_s=timeout_s)
         except ConnectionRefusedError:
             return ""
         except (OSError, http.client.HTTPException) as error:
