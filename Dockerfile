@@ -16,7 +16,7 @@ RUN /builder/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel
  && /builder/bin/pip --python /venv/bin/python install --no-cache-dir --no-deps /dist/*.whl
 
 FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
-RUN useradd --system --uid 10001 --no-create-home writebehind && install -d -o 10001 /run/writebehind /keys /flower /passwords/redis /passwords/mongo
+RUN useradd --system --uid 10001 --no-create-home writebehind && install -d -o 10001 /run/writebehind /keys /flower /passwords/redis /passwords/mongo /passwords/rabbitmq
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # The settings file is looked for here.

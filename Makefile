@@ -18,9 +18,9 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock > $(VENV)/install.log 2>&1 \
 	  & pip=$$!; all=$$(grep -c '^[a-z].*==' requirements.lock); \
-	  while kill -0 $$pip 2>/dev/null; do \
-	    [ -t 1 ] && printf '\rinstalling requirements.lock: %s of about %s packages fetched ' "$$(grep -c '^Collecting' $(VENV)/install.log)" "$$all"; \
-	    sleep 1; \
+	  line='installing requirements.lock: %s of about %s packages fetched'; every=5; form="$$line\\n"; \
+	  [ ! -t 1 ] || { every=1; form="\\r$$line "; }; \
+	  while kill -0 $$pip 2>/dev/null; do printf "$$form" "$$(grep -c '^Collecting' $(VENV)/install.log)" "$$all"; sleep $$every; \
 	  done; wait $$pip || { tail -20 $(VENV)/install.log; exit 1; }; echo "installed requirements.lock"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -32,15 +32,19 @@ demo: install ## send a real data set through the system and compare MongoDB wit
 	$(BIN)/writebehind demo
 
 # Some hundred processes are started: where none may write __pycache__, each would compile the package anew, and each
-# process of pytest the tests. Which tests stay together and which begin first: tests/scheduling.py.
-test: export PYTHONDONTWRITEBYTECODE :=
-test: install ## run the tests; the servers they need are started and stopped by them
+# process of pytest the tests; so they would in a new copy, all at the same time.
+test long topologies compiled: export PYTHONDONTWRITEBYTECODE :=
+.PHONY: compiled
+compiled: install
 	@$(BIN)/python -m compileall -q writebehind web tasks
+	@[ -d tests/unit/__pycache__ ] || { for some in tests/unit "tests/acceptance tests/chaos tests/integration"; do \
+	  $(BIN)/python -m pytest --collect-only -qq $$some > /dev/null & done; wait; }
+
+# Which tests stay together and which begin first: tests/scheduling.py.
+test: compiled ## run the tests; the servers they need are started and stopped by them
 	$(BIN)/python -m pytest --numprocesses 6 --dist loadscope --no-loadscope-reorder -m "not long"
 
-long: export PYTHONDONTWRITEBYTECODE :=
-long: install ## run the tests that `make test` leaves out, as they take minutes and guard what others guard too
-	@$(BIN)/python -m compileall -q writebehind web tasks
+long: compiled ## run the tests that `make test` leaves out, as they take minutes and guard what others guard too
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder -m "long or hypothesis" --hypothesis-profile long
 
 coverage: install ## run the unit and integration tests, and say which lines and branches they reach
@@ -106,15 +110,17 @@ variants: install ## run the acceptance tests where servers fork, Redis speaks T
 	    --ignore-glob "*/test_variants.py" --ignore-glob "*/test_demo.py" --ignore-glob "*/test_description.py" || exit; \
 	done
 
-# Tests of one server only are marked so, with the reason: they are left out here. TOPOLOGIES=cluster is for one of them.
-TOPOLOGIES := cluster sentinel servers $(if $(wildcard .redis/redis-server)$(shell command -v redis-server),redis)
+# Tests that cannot run on one of them are marked so, with the reason: they are left out. TOPOLOGIES=cluster is for one.
+TOPOLOGIES := $(if $(wildcard .redis/redis-server)$(shell command -v redis-server),redis) servers sentinel cluster \
+  $(if $(wildcard .rabbitmq/usr/lib/rabbitmq /usr/lib/rabbitmq),rabbitmq)
 
-topologies: install ## run integration and acceptance tests on a cluster, Sentinels, several servers, and Redis where it is
+topologies: compiled ## run integration and acceptance tests on Redis, several servers, Sentinels, a cluster, and RabbitMQ
 	@for topology in $(TOPOLOGIES); do \
 	  echo "TEST_TOPOLOGY=$$topology"; \
-	  TEST_TOPOLOGY=$$topology $(BIN)/python -m pytest --numprocesses 3 --dist loadscope tests/integration \
-	    tests/acceptance --ignore tests/integration/topology || exit; \
-	done
+	  if TEST_TOPOLOGY=$$topology $(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder \
+	    -m "not long" tests/integration tests/acceptance --ignore tests/integration/topology; \
+	  then ended="$$ended $$topology:passed"; else ended="$$ended $$topology:failed"; fi; \
+	done; printf '%s\n' $$ended; case "$$ended" in *:failed*) exit 1;; esac
 
 model: install ## check the protocol, and ways to break it, in a model checker
 	$(BIN)/python docs/model/check.py

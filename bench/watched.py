@@ -25,7 +25,7 @@ from writebehind.tallies.meters import Meter
 from writebehind.tallies.tallies import Tallies
 from writebehind.tracing import spans
 from writebehind.tracing.span import NO_SPAN
-from writebehind.writing import writer
+from writebehind.writing import committing
 
 #: The control is the same as the first.
 NEITHER, METRICS, BOTH, CONTROL = WAYS = "neither", "metrics", "metrics, traces at 1 %", "control"
@@ -85,7 +85,7 @@ def take_out_tracing(stack: ExitStack, app: Any) -> None:
     """Let nothing ask whether there is a tracer provider."""
     stack.enter_context(patch.object(type(app), "do_teardown_request", staticmethod(_over)))
     stack.enter_context(patch.object(tracing, "begin", _nothing))
-    stack.enter_context(patch.object(writer, "may_begin", bool))
+    stack.enter_context(patch.object(committing, "may_begin", bool))
     for name in ("request", "commit", "load", "bulk_write", "listener_batch"):
         stack.enter_context(patch.object(spans, name, lambda *_: NO_SPAN))
 

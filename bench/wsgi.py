@@ -27,6 +27,7 @@ def ask(application: Any, method: str, path: str, body: bytes = b"", **more: str
     }
     answer = application(environ, lambda status, *_: statuses.append(status))
     text = b"".join(answer)
-    answer.close()
+    if close := getattr(answer, "close", None):  # not each has one: PEP 3333
+        close()
     if not statuses[0].startswith("20"):
         raise SystemExit(f"{method} {path}: {statuses[0]}: {text.decode()}")

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from celery.beat import Scheduler as CelerysScheduler
 
-from tasks.celery import runtime
 from writebehind.alive import AliveFile
 
 #: A round comes so often at least, seconds, however rarely a task is due.
@@ -18,6 +17,8 @@ class Scheduler(CelerysScheduler):  # type: ignore[misc]  # Celery has no types
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Schedule as Celery's does."""
+        from tasks.celery import runtime  # noqa: PLC0415 - it takes the settings, and the directory of counts
+
         super().__init__(*arguments, **options)
         self._alive = AliveFile(runtime.settings.alive_file)
 

@@ -11,10 +11,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from flower import command
 from flower.app import Flower
@@ -27,7 +29,10 @@ from writebehind import Settings, connect
 from writebehind.access.gate import Gate, is_same
 from writebehind.access.hosts import is_loopback
 from writebehind.access.operators import Operators
+from writebehind.access.refused import Call
 from writebehind.errors import ConfigurationError
+from writebehind.logs.audit import begin_audit
+from writebehind.monitoring.directory import directory_of
 from writebehind.settings.urls import redacted
 
 log = logging.getLogger(__name__)
@@ -36,6 +41,8 @@ log = logging.getLogger(__name__)
 #: of CPU and 2 MB.
 _KEPT_TASKS, _SAVE_MS = 10_000, 60_000
 
+#: The variable without which Flower's JSON API answers nobody where Flower itself asks for no password.
+_API = "FLOWER_UNAUTHENTICATED_API"
 #: What tells that the process lives, and nothing else.
 _PROBED = "/healthcheck"
 
@@ -69,9 +76,15 @@ class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types
         foreign = origin is not None and not is_same(origin, host)
         site, referer = request.headers.get("Sec-Fetch-Site"), request.headers.get("Referer")
         refused = self._gate.refusal(method, host, origin, site, referer)
-        status = refused.status if refused else 403 if foreign else None
-        if status is None and self._operators is not None and request.path != _PROBED:
-            status = self._operators.refusal(request.headers.get("Authorization", ""))
+        status = refused.status if refused else HTTPStatus.FORBIDDEN if foreign else None
+        if self._operators is not None:
+            given = request.headers.get("Authorization", "")
+            call = Call(method, quote(request.path, safe="/:%"), request.remote_ip)
+            if status is not None:
+                reason = refused.reason if refused else "a page of another origin"
+                self._operators.refused_by_gate(given, call, reason, status)
+            elif request.path != _PROBED:
+                status = self._operators.refusal(given, call)
         if status == HTTPStatus.UNAUTHORIZED:
             return self.get_handler_delegate(request, _Asks)
         if status is None:
@@ -95,11 +108,12 @@ class _Asks(RequestHandler):
 
 
 class _Unframed(OutputTransform):
-    """Keeps its pages out of other pages, which could have a person click in them without knowing."""
+    """Keeps its pages out of other pages, which could have a person click in them, or read them."""
 
     def transform_first_chunk(
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
     ) -> tuple[int, HTTPHeaders, bytes]:
+        headers.pop("Access-Control-Allow-Origin", None)  # Flower's own, for an API that asks nobody
         headers["X-Frame-Options"] = "DENY"
         headers["Content-Security-Policy"] = "frame-ancestors 'none'"
         return super().transform_first_chunk(status_code, headers, chunk, finishing)
@@ -145,13 +159,18 @@ def _kept_in(place: Path | None) -> list[str]:
 
 
 def _build(settings: Settings, *, options: Any, **more: Any) -> GatedFlower:
+    begin_audit(settings.audit_log, "flower", redact=redacted)
     gate = Gate(options.address, settings.allowed_hosts)
     operators = None
     if not (options.basic_auth or options.auth):
         is_open = settings.insecure or is_loopback(options.address)
-        operators = Operators(connect(settings).keyring, is_open=is_open)
+        pipeline = connect(settings)
+        with suppress(OSError):  # there is no directory for temporary files
+            pipeline.keep_in(settings.state_dir or directory_of(settings))
+        operators = Operators(pipeline.keyring, is_open=is_open, page="Flower", instead="give Flower --basic-auth")
         try:
             operators.check()
         except ConfigurationError as error:
             sys.exit(f"writebehind: {error}")
+        os.environ.setdefault(_API, "true")  # our gate has asked before
     return GatedFlower(gate=gate, operators=operators, broker=settings.broker, options=options, **more)

@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from writebehind.celery.refusing import refusing
 from writebehind.errors import UnavailableError, told
 from writebehind.logs.fields import add_source
 from writebehind.logs.states import StateLog, patience_s
@@ -78,7 +79,9 @@ class BrokerLines(logging.Filter):
         """Whether a record is about anything else."""
         if record.name not in _OF_BROKER or not record.getMessage().startswith(_AWAY):
             return True
-        line = f"the broker does not answer, and is tried again: {record.getMessage()}"
+        if refusing.lasts:  # which says it for all
+            return False
+        line = f"the broker does not answer, or refuses, and is tried again: {record.getMessage()}"
         if self._redis is not None:
             self._redis().begin(f"{line}; see that Redis runs and can be reached")
         else:

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import re
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -21,12 +22,14 @@ from pymongo import MongoClient
 
 from tests import topologies
 from tests.described import InProcess
+from tests.rabbitmq import RabbitMQ
 from tests.scheduling import Scheduling, rank
 from tests.servers import REDIS_SERVER, RedisProgram
 from tests.tiers import ALL_EXAMPLES
 from tests.tls import Authority
-from tests.topologies import EveryWire
+from tests.topologies import OF_ONE_SERVER, EveryWire
 from writebehind import Pipeline, Settings, forks, load_settings
+from writebehind.celery.refusing import refusing
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 from writebehind.logs.setup import OURS
 from writebehind.logs.states import be_patient
@@ -61,7 +64,7 @@ OTHER_MONGODB = os.environ.get("TEST_MONGODB_URL", "")
 
 #: The kind of Redis that tests run on where they say nothing else: see `tests.topologies` and docs/testing.md.
 TOPOLOGY = os.environ.get("TEST_TOPOLOGY", "single")
-#: Those that Celery can use as its broker.
+#: Those whose Redis is Celery's broker too.
 BROKERS = frozenset({"single", "redis", "sentinel"})
 
 _databases = count(1)
@@ -71,16 +74,19 @@ _databases = count(1)
 def pytest_collection() -> Generator[None]:
     """Collect thousands of tests without looking for garbage among them, now or later."""
     gc.disable()
+    before = {**os.environ}
     try:
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
+        # Of all processes of a run, and of others: what is kept by the environment would be kept in one place.
+        assert before == {**os.environ}, "a module changes the environment as it is imported"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item], config: pytest.Config) -> None:
     """Have the slow tests first where several processes share them; leave out those of another kind of Redis."""
-    for item in items if TOPOLOGY not in {"single", "redis"} else ():
+    for item in items if TOPOLOGY not in OF_ONE_SERVER else ():
         if marker := item.get_closest_marker("one_server"):
             item.add_marker(pytest.mark.skip(f"of one server only: {marker.args[0]}"))
     if hasattr(config, "workerinput"):
@@ -114,6 +120,31 @@ def no_outage_of_another_test() -> Iterator[None]:
             one.begin_anew()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def nothing_of_earlier_runs(tmp_path_factory) -> Iterator[None]:
+    """Have what processes leave in the directory for temporary files where no other run, nor process of it, looks.
+
+    The last known figures are there, by the URL of Redis: a server of an earlier run may have had the same port,
+    and what waited in it would be told as lost.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def environment_is_left_alone() -> Iterator[None]:
+    """Let no test, nor a command that it runs in this process, give others its environment."""
+    before = dict(os.environ)
+    yield
+    changed = {name for name, _ in before.items() ^ os.environ.items()} - {"PYTEST_CURRENT_TEST"}
+    for name in changed:
+        os.environ.pop(name, None)
+    os.environ.update({name: value for name, value in before.items() if name in changed})
+    assert set() == changed
+
+
 @pytest.fixture(autouse=True)
 def levels_of_logs_are_left_alone() -> Iterator[None]:
     """Let no command that a test runs in this process keep lines of other tests back."""
@@ -122,6 +153,14 @@ def levels_of_logs_are_left_alone() -> Iterator[None]:
     for name, level in _levels().items():
         if level != before.get(name, logging.NOTSET):
             logging.getLogger(name).setLevel(before.get(name, logging.NOTSET))
+
+
+@pytest.fixture(autouse=True)
+def the_broker_refuses_nothing() -> Iterator[None]:
+    """Let what a process knows of its broker be of one test alone."""
+    yield
+    if refusing.lasts:
+        refusing.begin_anew()
 
 
 @pytest.fixture(autouse=True)
@@ -134,9 +173,9 @@ def every_status_is_described() -> Iterator[None]:
 
 
 def _levels() -> dict[str, int]:
-    """The levels of our loggers, by name."""
+    """The levels of our loggers, and of the one above all, by name."""
     known = logging.root.manager.loggerDict
-    return {
+    return {logging.root.name: logging.root.level} | {
         name: one.level
         for name, one in known.items()
         if isinstance(one, logging.Logger) and name.partition(".")[0] in OURS
@@ -152,7 +191,7 @@ def one_valkey(tmp_path_factory) -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture(scope="session")
 def valkey(request, tmp_path_factory) -> Iterator[EmbeddedRedis | topologies.Cluster]:
-    if TOPOLOGY == "single":
+    if TOPOLOGY in {"single", "rabbitmq"}:
         yield request.getfixturevalue("one_valkey")
         return
     with topologies.chosen(TOPOLOGY)(tmp_path_factory.mktemp("valkey")) as server:
@@ -245,15 +284,34 @@ def no_settings_from_outside(monkeypatch, tmp_path_factory) -> None:
     monkeypatch.setenv("WRITEBEHIND_CONFIG", str(empty))
 
 
+@pytest.fixture(scope="session")
+def one_rabbitmq(tmp_path_factory) -> Iterator[RabbitMQ]:
+    with RabbitMQ(tmp_path_factory.mktemp("one_rabbitmq")) as server:
+        yield server
+
+
 @pytest.fixture
-def broker(valkey, request) -> EmbeddedRedis | topologies.Sentinels:
-    """Celery's broker: the same Redis, or one of its own where Celery cannot use that."""
-    return valkey if TOPOLOGY in BROKERS else request.getfixturevalue("one_valkey")
+def broker(valkey, request) -> EmbeddedRedis | topologies.Sentinels | RabbitMQ:
+    """Celery's broker: the same Redis, or one of its own where Celery cannot use that, or RabbitMQ."""
+    if TOPOLOGY in BROKERS:
+        return valkey
+    return request.getfixturevalue("one_rabbitmq" if TOPOLOGY == "rabbitmq" else "one_valkey")
+
+
+@pytest.fixture
+def empty_broker(broker, request) -> None:
+    """Celery's broker without a message, whatever it is."""
+    if isinstance(broker, RabbitMQ):
+        broker.empty()
+    else:
+        request.getfixturevalue("broker_wire")
 
 
 @pytest.fixture
 def broker_wire(broker, valkey, valkey_wire) -> Iterator[Wire]:
-    """The broker, empty."""
+    """The broker, empty; for tests that look at what Celery keeps in Redis, or have it refuse commands."""
+    if isinstance(broker, RabbitMQ):
+        pytest.skip("it needs a broker that is Redis")
     if broker is valkey:
         yield valkey_wire
         return

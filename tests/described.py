@@ -12,8 +12,8 @@ from flask.wrappers import Response
 
 from writebehind.flask.addresses import template
 from writebehind.flask.declarations import Declared, Routes
-from writebehind.flask.description.openapi import is_kept, is_limited
 from writebehind.flask.description.operations import EVERY
+from writebehind.flask.kinds import asks_for_key, is_limited
 
 #: What is answered where no operation is meant, as there is no such path, or method; and before anybody looks.
 _NO_OPERATION = {"401", "403", "404", "405", "429", *map(str, EVERY)}
@@ -43,7 +43,7 @@ class InProcess:
 def _of_access(path: str) -> set[str]:
     """The statuses of those who ask for keys, or hold rates, at a path, below whatever prefix it is mounted."""
     below = [path[at:] for at, one in enumerate(path) if one == "/"]
-    refused = {"401", "403"} if any(map(is_kept, below)) else set()
+    refused = {"401", "403"} if any(map(asks_for_key, below)) else set()
     return refused | ({"429"} if all(map(is_limited, below)) else set())
 
 

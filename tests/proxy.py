@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 #: Whom a proxy passes nothing on for, by the address and the port that a client comes from.
@@ -33,6 +33,14 @@ def rerouted(url: str, port: int) -> str:
     return parts._replace(netloc=f"{login}{at}127.0.0.1:{port}", query=options).geturl()
 
 
+class _Passing(NamedTuple):
+    """One direction of a connection: who has opened it, whether it passes on, and where from."""
+
+    client: tuple[str, int]
+    gate: threading.Event
+    source: socket.socket
+
+
 class Proxy:
     """Passes bytes between clients and a server on `127.0.0.1:target`."""
 
@@ -41,8 +49,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._hangs_for: Whom = nobody
-        #: One for each connection, by who has opened it: whether it passes on what comes.
-        self._gates: list[tuple[tuple[str, int], threading.Event]] = []
+        #: What is open, by the thread that passes on. Who asks `whom` of clients that are gone asks ever longer.
+        self._passing: dict[threading.Thread, _Passing] = {}
         self._lock = threading.Lock()
         self._delay_s = 0.0
         #: What clients see of bytes that the server has, of the same length; the server sees its own.
@@ -50,11 +58,10 @@ class Proxy:
         #: Sizes of what waits for `flow`, in bytes: up to one piece for each connection and direction.
         self.held: list[int] = []
         self._open = True
-        self._sockets: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
 
     def __enter__(self) -> Self:
-        self._threads[0].start()
+        self._accepting.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,22 +71,22 @@ class Proxy:
         """Keep connections open and pass nothing on, for some clients."""
         with self._lock:
             self._hangs_for = whom
-            for client, gate in self._gates:
-                if whom(client):
-                    gate.clear()
+            for one in self._passing.values():
+                if whom(one.client):
+                    one.gate.clear()
 
     def stall(self) -> None:
         """Pass nothing on over the connections that are open now; new ones work."""
         with self._lock:
-            for _, gate in self._gates:
-                gate.clear()
+            for one in self._passing.values():
+                one.gate.clear()
 
     def flow(self) -> None:
         """End `hang` and `stall`. What was sent meanwhile is passed on, also where its sender is gone."""
         with self._lock:
             self._hangs_for = nobody
-            for _, gate in self._gates:
-                gate.set()
+            for one in self._passing.values():
+                one.gate.set()
 
     def slow(self, seconds: float) -> None:
         """Pass everything on so much later; 0 for at once."""
@@ -87,10 +94,16 @@ class Proxy:
 
     def cut(self) -> None:
         """Close every connection; new ones are accepted."""
-        for one in self._sockets:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        self._sockets.clear()
+        with self._lock:
+            for one in self._passing.values():
+                with suppress(OSError):
+                    one.source.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def connections(self) -> int:
+        """The number of those that are open."""
+        with self._lock:
+            return len({one.client for one in self._passing.values()})
 
     def close(self) -> None:
         """Close every connection and the listener, and wait for the threads."""
@@ -100,7 +113,8 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
-        for thread in self._threads:
+        self._accepting.join(5)
+        for thread in list(self._passing):
             thread.join(5)
 
     def _accept(self) -> None:
@@ -114,21 +128,15 @@ class Proxy:
             except OSError:
                 client.close()
                 continue
-            self._sockets += (client, server)
-            gate = self._gate(address)
-            for source, sink, to_client in ((client, server, False), (server, client, True)):
-                arguments = (source, sink, gate, to_client)
-                thread = threading.Thread(target=self._pass_on, args=arguments, daemon=True)
-                self._threads.append(thread)
-                thread.start()
-
-    def _gate(self, client: tuple[str, int]) -> threading.Event:
-        gate = threading.Event()
-        with self._lock:
-            self._gates.append((client, gate))
-            if not self._hangs_for(client):
-                gate.set()
-        return gate
+            gate = threading.Event()
+            with self._lock:
+                if not self._hangs_for(address):
+                    gate.set()
+                for source, sink, to_client in ((client, server, False), (server, client, True)):
+                    arguments = (source, sink, gate, to_client)
+                    thread = threading.Thread(target=self._pass_on, args=arguments, daemon=True)
+                    self._passing[thread] = _Passing(address, gate, source)
+                    thread.start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, gate: threading.Event, to_client: bool) -> None:
         with suppress(OSError):
@@ -147,4 +155,6 @@ class Proxy:
         for one in (source, sink):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
-        source.close()
+        with self._lock:
+            del self._passing[threading.current_thread()]
+            source.close()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from amqp import Connection
+from amqp.exceptions import NotFound
 
+from writebehind.celery.names import QUEUES
 from writebehind.local.embedded import LOOPBACK, EmbeddedServer, free_port
 
 _PLACES = (Path(__file__).parents[1] / ".rabbitmq", Path("/"))
@@ -35,13 +38,24 @@ class RabbitMQ(EmbeddedServer):
     name = "rabbitmq"
     title = "RabbitMQ"
 
-    def __init__(self, data_dir: Path, port: int = 0) -> None:
+    def __init__(self, data_dir: Path, port: int = 0, *, config: Path | None = None, user: str = "guest") -> None:
+        """Start with a configuration file; ask whether it answers as a user, `name` or `name:password`."""
         super().__init__(data_dir, port, timeout_s=60)
         self._mapper, self._peers = free_port(), free_port()
+        self._config = config
+        self._user, _, password = user.partition(":")
+        self._password = password or self._user
 
     @property
     def url(self) -> str:
-        return f"amqp://guest:guest@{LOOPBACK}:{self.port}//"
+        return f"amqp://{self._user}:{self._password}@{LOOPBACK}:{self.port}//"
+
+    def empty(self) -> None:
+        """Drop what waits in queues of the product. They stay: who has declared one does not declare it again."""
+        with Connection(f"{LOOPBACK}:{self.port}", self._user, self._password) as connection:
+            for queue in QUEUES:
+                with suppress(NotFound):  # which closes the channel
+                    connection.channel().queue_purge(queue)
 
     def _command(self) -> list[str]:
         erlang = PLACE / "usr/lib/erlang"
@@ -58,7 +72,7 @@ class RabbitMQ(EmbeddedServer):
             "RABBITMQ_MNESIA_BASE": self._data,
             "RABBITMQ_LOG_BASE": self._data,
             "RABBITMQ_LOGS": "-",
-            "RABBITMQ_CONFIG_FILE": self._home / "none",
+            "RABBITMQ_CONFIG_FILE": self._config or self._home / "none",
             "RABBITMQ_CONF_ENV_FILE": self._home / "none",
             "RABBITMQ_ENABLED_PLUGINS_FILE": self._home / "none",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",  # no core is kept awake
@@ -70,7 +84,9 @@ class RabbitMQ(EmbeddedServer):
 
     def _answering_pid(self) -> int | None:
         try:
-            with Connection(f"{LOOPBACK}:{self.port}", connect_timeout=1, read_timeout=1) as connection:
+            with Connection(
+                f"{LOOPBACK}:{self.port}", self._user, self._password, connect_timeout=1, read_timeout=1
+            ) as connection:
                 connection.channel().queue_declare("", exclusive=True)
         except OSError:
             return None

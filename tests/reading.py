@@ -25,10 +25,10 @@ from writebehind.tallies.tallies import Tallies
 ADA = DocumentId.of("users", "ada")
 
 
-def reader_of(store, sink, *, load_timeout_ms, settings=None, refreshes=None) -> Reader:
-    """A reader that counts nothing, as if Redis had room for all, and had never been divided anew."""
+def reader_of(store, sink, *, load_timeout_ms, settings=None, refreshes=None, is_full=lambda: False) -> Reader:
+    """A reader that counts nothing, as if Redis had room unless `is_full`, and had never been divided anew."""
     tallies = Tallies()
-    loader = Loader(store, sink, load_timeout_ms=load_timeout_ms, is_full=lambda: False, tallies=tallies)
+    loader = Loader(store, sink, load_timeout_ms=load_timeout_ms, is_full=is_full, tallies=tallies)
     revalidation = Revalidation(
         store,
         loader,

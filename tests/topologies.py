@@ -284,10 +284,15 @@ _MERGED: dict[str, Callable[[list[Any]], Any]] = {
 }
 
 
+#: Those in which Redis is one server.
+OF_ONE_SERVER = frozenset(("single", "redis", "rabbitmq"))
+
+
 def chosen(name: str) -> Callable[[Path], EmbeddedRedis | Cluster | Sentinels | NamedServers]:
-    """What makes a topology in a directory, by its name; `redis` is one server of the program installed."""
+    """Redis in a directory, by the topology's name: for `redis` it is the program installed."""
     made: dict[str, Callable[[Path], EmbeddedRedis | Cluster | Sentinels | NamedServers]] = {
         "single": EmbeddedRedis,
+        "rabbitmq": EmbeddedRedis,
         "redis": lambda directory: RedisProgram(directory, REDIS_SERVER or "redis-server"),
         "cluster": Cluster,
         "sentinel": Sentinels,

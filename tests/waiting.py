@@ -17,8 +17,10 @@ LONGEST_STEP_S = 0.25
 SAMPLE_S = 0.05
 
 
-def wait_until(condition: Callable[[], T], what: str, timeout: float = 10) -> T:
-    """Call `condition` until it is true, in growing steps, and return its value.
+def wait_until(
+    condition: Callable[[], T], what: str, timeout: float = 10, longest_step: float = LONGEST_STEP_S
+) -> T:
+    """Call `condition` until it is true, in steps that grow to `longest_step` seconds, and return its value.
 
     What it raises counts as "not yet". After `timeout` seconds, on a busy machine many times that, the test fails
     and says what it waited for.
@@ -39,7 +41,7 @@ def wait_until(condition: Callable[[], T], what: str, timeout: float = 10) -> T:
             if time.monotonic() >= deadline:
                 pytest.fail(f"timed out after {timeout:g} s waiting for {what}: {last}")
         threading.Event().wait(step)
-        step = min(step * 1.5, LONGEST_STEP_S)
+        step = min(step * 1.5, longest_step)
 
 
 def slowness() -> float:

@@ -15,13 +15,13 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from granian import Granian
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from web.server import create_server
 from web.sockets import allow_connections, end_if_taken
-from web.tls import listener
+from web.tls import context
 from writebehind import Settings, connect, load_settings
 from writebehind.celery import FlushPublisher
 from writebehind.errors import ConfigurationError
@@ -29,6 +29,7 @@ from writebehind.flask.access import Access
 from writebehind.flask.extension import check
 from writebehind.launcher import begin_log
 from writebehind.local.embedded import reachable
+from writebehind.local.endings import ended
 from writebehind.logs.audit import begin_audit
 from writebehind.monitoring.directory import share_counts
 from writebehind.operations.probing import ask_api, wants_certificate
@@ -91,24 +92,16 @@ class Server(Granian):  # type: ignore[valid-type,misc]  # it is one of two, as 
         if worker.interrupt_by_parent:
             return
         number, pid, status = worker.idx + 1, worker.inner.pid, worker.inner.exitcode
-        by = f"was ended by {_signal(-status)}" if status < 0 else f"ended with exit status {status}"
         log.error(
             "web process %d, with id %d, %s, and is started anew: its requests were broken off, and what it had "
             "acknowledged is in Redis",
-            *(number, pid, by),
+            *(number, pid, ended(status)),
             extra={"event": "web_process_ended", "child": pid, "exit_status": status},
         )
         if -status in _FROM_OUTSIDE:  # granian would take it for one that cannot start, and end them all
             self.respawned_wrks.pop(worker.idx, None)
         self.interrupt_children.append(worker.idx)
         self.main_loop_interrupt.set()
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # one of real time, between the first and the last
-        return f"signal {number}"
 
 
 def main(arguments: Sequence[str] = ()) -> None:
@@ -123,7 +116,7 @@ def main(arguments: Sequence[str] = ()) -> None:
         settings = share_counts(load_settings())
         # Here, as a worker that cannot start would be started again and again.
         begin_audit(settings.audit_log, "web")
-        tls = listener(settings)
+        tls = tls_options(settings)
         FlushPublisher(settings).close()
         with connect(settings) as pipeline:
             check(pipeline)
@@ -152,6 +145,23 @@ def main(arguments: Sequence[str] = ()) -> None:
         **tls,
     )
     server.serve(target_loader=create_server, wrap_loader=False)  # its own loader looks into the current directory
+
+
+def tls_options(settings: Settings) -> dict[str, Any]:
+    """Options with which granian serves by TLS; none where the API is served without.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or is no certificate or key.
+    """
+    if context(settings) is None:
+        return {}
+    return {
+        "ssl_cert": settings.tls_cert,
+        "ssl_key": settings.tls_key,
+        "ssl_protocol_min": SSLProtocols.tls12,
+        "ssl_ca": settings.tls_client_ca,
+        "ssl_client_verify": settings.tls_client_ca is not None,
+    }
 
 
 def _say_served(settings: Settings) -> None:

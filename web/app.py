@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from flask import Flask, Request, request_tearing_down
 from flask.sessions import NullSession, SessionInterface, SessionMixin
+from werkzeug.exceptions import Forbidden
 from werkzeug.routing import MapAdapter
 
 from web import health, root
 from web.cors import share
+from web.hot_path import HotPath
+from web.origins import MisdirectedRequest
 from web.origins import check as check_origin
-from writebehind import Pipeline, Settings, load_settings
+from writebehind import Pipeline, load_settings
 from writebehind.access.gate import Gate
 from writebehind.celery import FlushPublisher
 from writebehind.flask import Writebehind, api, tracing
-from writebehind.flask.access import Access
+from writebehind.flask.access import Access, note_gate_refusal
 from writebehind.flask.declarations import described
+from writebehind.flask.extension import EXTENSION
 from writebehind.flask.framing import check_method
 from writebehind.flask.problems import log_unforeseen, register_problems
 from writebehind.tracing.export import SpanExport, export_spans
+from writebehind.tracing.span import NOT_SAMPLED, get_current
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -62,9 +67,9 @@ class _Application(Flask):
     session_interface = _NoSession()
     request_class = _Request
 
-    def __init__(self, settings: Settings) -> None:
-        """Serve what the gate of these settings lets through."""
-        self._gate = Gate(settings.host, settings.allowed_hosts, settings.cors_origins)
+    def __init__(self, gate: Gate) -> None:
+        """Serve what the gate lets through."""
+        self._gate = gate
         super().__init__("writebehind", static_folder=None)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
@@ -84,6 +89,17 @@ class _Application(Flask):
             "", environ.get("SCRIPT_NAME"), path_info=request.path, default_method=request.method
         )
 
+    def raise_routing_exception(self, request: Request) -> NoReturn:
+        """Raise why no route is asked; the audit log has it where the gate has refused the request.
+
+        Raises:
+            HTTPException: the reason.
+        """
+        # In no variable here: it refers to this frame once it is raised.
+        if isinstance(request.routing_exception, Forbidden | MisdirectedRequest):
+            note_gate_refusal(self.extensions[EXTENSION].keyring, request.routing_exception)
+        super().raise_routing_exception(request)
+
     def wsgi_app(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Let no browser take an answer for what its type does not say: documents are whatever clients wrote."""
 
@@ -100,10 +116,10 @@ class _Application(Flask):
 
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
         """End the span of a request; call what others have registered, for which Flask would look at each."""
-        if self._ends_spans_only and not request_tearing_down.receivers:
-            tracing.end(exc)
-        else:
+        if not self._ends_spans_only or request_tearing_down.receivers:
             super().do_teardown_request(exc)
+        elif get_current() is not NOT_SAMPLED:  # as nearly all are: `end` would look, but be called
+            tracing.end(exc)
 
     @cached_property
     def _ends_spans_only(self) -> bool:
@@ -125,7 +141,9 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
         ConfigurationError: a setting is wrong.
     """
     export = export_spans("web") if pipeline is None else SpanExport()
-    app = _Application(load_settings() if pipeline is None else pipeline.settings)
+    settings = load_settings() if pipeline is None else pipeline.settings
+    gate = Gate(settings.host, settings.allowed_hosts, settings.cors_origins)
+    app = _Application(gate)
     app.url_map.merge_slashes = False
     register_problems(app)
     pipeline = Writebehind(publisher=FlushPublisher, pipeline=pipeline).init_app(app)
@@ -139,4 +157,7 @@ def create_app(pipeline: Pipeline | None = None) -> Flask:
     share(app, origins)
     for routes in besides:
         app.register_blueprint(routes)
+    if not origins:  # or answers say that they depend on the origin
+        before = HotPath(app, pipeline, access, check=partial(check_origin, gate), more=[_NOSNIFF], route=ROUTE)
+        app.wsgi_app = before  # type: ignore[method-assign]  # as Flask has it
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Sequence
 
 from flask import Flask, Response, request
@@ -53,7 +54,7 @@ def share(app: Flask, origins: Sequence[str]) -> None:
     CORS(
         app,
         resources=list(_SHARED),
-        origins=list(origins),
+        origins=[re.compile(rf"{re.escape(one)}\Z") for one in origins],  # or it would take any case
         methods=list(_METHODS),
         allow_headers=list(_ASKED),
         expose_headers=list(_ANSWERED),

@@ -12,12 +12,14 @@ from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisU
 from writebehind.flask.access import Access
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import TEXT, content, operation
+from writebehind.flask.framing import check_path
 from writebehind.flask.problems import log_refusal, name_request
 from writebehind.flask.representations import JSON
 from writebehind.monitoring.page import Page
 from writebehind.operations.doctor import check_start
 from writebehind.redis.reach import known, listed_away, told_away
 from writebehind.redis.store import Store
+from writebehind.silence import missing_and_awaited
 
 _HEALTH = operation("get_health", "", {"200": content("Health")}, tag="operation")
 _READINESS = operation(
@@ -35,6 +37,7 @@ _BREAKS = "MongoDB has failed lately: /admin/status says why"
 def health(pipeline: Pipeline, access: Access) -> Routes:
     """The routes, bound to a pipeline; `access` says who may see the figures."""
     routes = Routes("health", __name__)
+    routes.before_request(lambda: check_path(request))
     routes.after_request(name_request)
 
     @routes.get("/healthz", operation=_HEALTH)
@@ -74,11 +77,12 @@ def health(pipeline: Pipeline, access: Access) -> Routes:
 def _redis(store: Store) -> dict[str, Any]:
     """The servers of Redis that are away while others are not, and the workers, as far as the others know."""
     away, crew = store.away(), known(store, store.workers.look, None)
+    outage = known(store, lambda: store.attendance.look(store.now_ms()).outage, None)
     return {
         "redis": told_away(away) or "ok",
         "away": listed_away(away),
         "workers": len(crew.alive) if crew else None,
-        "silent_workers": len(crew.silent) if crew else None,
+        "silent_workers": len(missing_and_awaited(crew.silent, outage)[0]) if crew else None,
     }
 
 

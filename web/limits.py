@@ -15,9 +15,11 @@ from web.environ import Headers, Scope
 from writebehind.access.hosts import is_address
 from writebehind.access.keyring import Keyring
 from writebehind.access.limits import Client, Clients, Limit, Refusal
+from writebehind.access.refused import Call, Refusals, target_of
 from writebehind.access.rights import Right
 from writebehind.access.subjects import Holder, Subject
 from writebehind.flask.access import token_of
+from writebehind.flask.kinds import OPERATING, is_limited
 from writebehind.flask.problems import (
     CONTENT_TYPE,
     NOTED,
@@ -32,9 +34,8 @@ from writebehind.plurals import counted
 
 log = logging.getLogger(__name__)
 
-#: Routes for those who watch, and the prefix of those for operators.
-_WATCHING: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-_OPERATING: Final = "/admin/"
+#: Where the name of a request stands that is refused here.
+_NAME: Final = "web.request_id"
 #: Names of the two policies in headers and problems.
 _POLICIES: Final = {"rate": "items", "concurrency": "concurrent"}
 _TITLES: Final = {"rate": "The rate of the client is used up", "concurrency": "Too many requests at a time"}
@@ -69,20 +70,21 @@ class Door:
         self._clients = clients
         self._keyring = keyring
         self._origins = origins
+        self._audited = Refusals()
         self._refusals = OutageLog(log, "request refused", "requests refused")
 
     def enter(self, scope: Scope) -> Entry:
         """Let a request in, for `leave`, or say why not."""
         path = scope["path"]
-        if path in _WATCHING:
+        if not is_limited(path):
             return FREE
         key = self._key(scope["headers"])
-        if path.startswith(_OPERATING) and self._operates(key):
+        if path.startswith(OPERATING) and self._operates(key):
             return FREE
         if isinstance(key, Subject):
             client = self._clients.of_subject(key.name)
         elif key is not None:
-            client = self._clients.of_key(key.id, key.rate)
+            client = self._clients.of_key(key.id, key.rate, key.concurrency)
         else:
             client = self._clients.of_address(_origin(str(scope["client"][0])))
         if client is None:
@@ -96,6 +98,7 @@ class Door:
             scope[NOTED]["key"] = key.id
         whose = "of addresses" if key is None else f"of {key.called}"
         kind = f"the {refusal.limit} {whose} is used up"
+        self._audited.note(_call(scope), kind, key.id if key else None, HTTPStatus.TOO_MANY_REQUESTS)
         self._refusals.note(
             kind,
             f"{kind}, first by {client.name}",
@@ -122,6 +125,14 @@ class Door:
         return key.rights.allow(Right.ADMIN) if key is not None else not self._keyring.has_any
 
 
+def _call(scope: Scope) -> Call:
+    """A request for the audit log; it is answered under the same name."""
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    name = scope[_NAME] = name_from(given.decode("latin-1"))
+    target = target_of(scope["path"], scope["query_string"])
+    return Call(scope["method"], target, str(scope["client"][0]), name)
+
+
 def told(entry: Entry) -> Headers:
     """Headers that tell a client of its limits: see draft-ietf-httpapi-ratelimit-headers-11."""
     client = entry.client
@@ -135,8 +146,7 @@ def told(entry: Entry) -> Headers:
 
 def refused(scope: Scope, client: Client, refusal: Refusal) -> tuple[Headers, bytes]:
     """The answer to a request that was not let in: no thread is taken for it."""
-    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    name = name_from(given.decode("latin-1"))
+    name: str = scope[_NAME]
     status = HTTPStatus.TOO_MANY_REQUESTS
     problem = Problem(status, f"{refusal.limit}-exceeded", _TITLES[refusal.limit])
     more = {"violated-policies": [_POLICIES[refusal.limit]]}

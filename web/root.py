@@ -5,11 +5,11 @@ from __future__ import annotations
 from importlib.metadata import version
 
 import orjson
-from flask import Response, redirect, request
-from werkzeug.wrappers import Response as BaseResponse
+from flask import Response, request
 
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import content, operation
+from writebehind.flask.framing import check_path
 from writebehind.flask.problems import name_request
 from writebehind.flask.representations import JSON
 
@@ -29,18 +29,20 @@ _PLACES = {
 def root() -> Routes:
     """The route. Its addresses are relative to it, whatever a proxy has put before them."""
     routes = Routes("root", __name__)
+    routes.before_request(lambda: check_path(request))
     routes.after_request(name_request)
     about = {"name": "writebehind", "version": version("writebehind")} | _PLACES
     text = orjson.dumps(about, option=orjson.OPT_APPEND_NEWLINE)
 
     @routes.get("/", operation=_LEAD)
-    def lead() -> BaseResponse:
+    def lead() -> Response:
         """Addresses of what there is."""
         accepted = request.accept_mimetypes
         wants_page = accepted.best_match([JSON, _HTML], JSON) == _HTML
-        answer: BaseResponse = (
-            redirect(_PLACES["console"], 303) if wants_page else Response(text, content_type=JSON)
-        )
+        answer = Response(text, content_type=JSON)
+        if wants_page:
+            answer = Response(status=303, headers={"Location": _PLACES["console"]})
+            del answer.headers["Content-Type"]  # there is no content
         answer.headers["Vary"] = "Accept"
         return answer
 

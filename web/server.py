@@ -10,7 +10,6 @@ import asyncio
 import atexit
 import gc
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from math import inf
@@ -46,13 +45,13 @@ from writebehind.documents.large import LARGE_BYTES, TakesMuchError, bounded
 from writebehind.errors import without_frames
 from writebehind.flask.extension import EXTENSION
 from writebehind.flask.framing import too_large
+from writebehind.flask.kinds import CONSOLE, FIGURES, HEALTH, OPERATING, READINESS, is_about_many, reads
 from writebehind.flask.problems import OutcomeUnknown, log_fields
 from writebehind.launcher import begin_log
 from writebehind.logs.audit import begin_audit
 from writebehind.logs.fields import add_source
 from writebehind.mongodb.waiting import Places, wait_in
 from writebehind.monitoring.watchers import Watchers
-from writebehind.settings.collection import OF_LISTS
 from writebehind.settings.urls import redacted
 from writebehind.tallies.tallies import Tallies
 
@@ -67,15 +66,6 @@ MEBIBYTE = 1 << 20
 MOST_HELD = 96 * MEBIBYTE
 #: Objects that come up before garbage is looked for.
 COLLECT_AFTER = 50_000
-#: Requests about many documents have threads of their own, so that a few of them do not keep all others waiting.
-_OF_MANY = (":bulk", ":get", ":export", ":replay")
-#: Requests of those who watch, which ask servers.
-_WATCHING = frozenset({"/readyz", "/metrics"})
-#: The beginnings of queries that ask for a list of a collection, and not for the document with a value.
-_OF_LISTS = frozenset(("", *OF_LISTS))
-_COLLECTION = re.compile(r"/v1/[^/:]+")
-#: Methods of requests that write nothing.
-_READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def create_server() -> ServerApplication:
@@ -95,6 +85,8 @@ def create_server() -> ServerApplication:
     door = Door(clients, pipeline.keyring, frozenset(settings.cors_origins))
     server = Server(app, settings, pipeline.tallies, door)
     watches = {"admission": pipeline.watch_admission, "limits": clients.watch}
+    if pipeline.login is not None:
+        watches["login"] = pipeline.login.watch
     atexit.register(Watchers(watches).start().stop)  # before the pipeline is closed
     server.crowd.watch()
     return_large_blocks()
@@ -136,7 +128,11 @@ class Server:
         # Nothing that others do may keep these waiting: is the process alive, and what cannot be served; may
         # traffic come, and the figures; what operators ask for, of which nothing is about many documents.
         self._apart = Threads(1, "web-apart")
-        self._watching = Threads(1, "web-watching")
+        self._watching = {
+            HEALTH: self._apart,
+            READINESS: Threads(1, "web-ready"),
+            FIGURES: Threads(1, "web-figures"),  # a page takes longer than many answers to a load balancer
+        }
         self._operating = _some_threads(max(2, settings.web_threads // 4), "web-operating")
         self._large = Threads(1, "web-large")
         self._known_large = Known()
@@ -154,9 +150,12 @@ class Server:
         peer = peer_of(scope["client"])
         self.crowd.begin(peer, transfer)
         try:
-            body, refusal = b"", None
+            body, refusal, is_unread = b"", None, False
             try:
-                body = await self._body(transfer, scope["headers"], receive)
+                if entry.refusal is None:
+                    body = await self._body(transfer, scope["headers"], receive)
+                else:
+                    is_unread = announced(scope["headers"]) != 0
             except HTTPException as error:
                 refusal = without_frames(error)
                 self._requests.refused(error)
@@ -166,7 +165,7 @@ class Server:
             answer.headers += told(entry)
             answer.headers += self._strict
             self._requests.answered(scope["method"], answer.route, answer.status, began)
-            if refusal is not None or scope["method"] == "CONNECT":
+            if refusal is not None or is_unread or scope["method"] == "CONNECT":
                 # What else comes may be a part of this request, or be meant for somebody behind a tunnel.
                 answer.headers.append((b"connection", b"close"))
             await self._hand_out(transfer, scope, answer, receive, send)
@@ -243,7 +242,7 @@ class Server:
             return await self._alone(transfer, scope, body, target)
         except TimeoutError as error:
             self._requests.refused(LATE)
-            is_untouched = isinstance(error, NotBegunError) or scope["method"] in _READS
+            is_untouched = isinstance(error, NotBegunError) or reads(scope["method"], scope["path"])
             return await self._refusal(scope, _late() if is_untouched else OutcomeUnknown(retry_after=1))
         except ServiceUnavailable as error:
             self._requests.refused(error)
@@ -269,14 +268,12 @@ class Server:
         return await self._apart.run(partial(self._call_alone, scope, b"", error))
 
     def _threads(self, scope: Scope, size: int) -> Threads:
-        path = scope["path"]
-        if size > MEBIBYTE or path.endswith(_OF_MANY) or "/queries/" in path or _is_list(scope):
+        method, path = scope["method"], scope["path"]
+        if size > MEBIBYTE or is_about_many(method, path, scope["query_string"]):
             return self._many
-        if path.startswith("/admin/"):
+        if path.startswith((OPERATING, CONSOLE)):
             return self._operating
-        if path in _WATCHING:
-            return self._watching
-        return self._apart if path == "/healthz" else self._one
+        return self._watching.get(path, self._one)
 
     def _call(self, scope: Scope, body: bytes, *, until: float) -> Answer | None:
         """Call the application, in a thread; `None` where that has to be the one for large documents."""
@@ -345,13 +342,6 @@ class Server:
                 return False
             transfer.moved(len(piece))
         return True
-
-
-def _is_list(scope: Scope) -> bool:
-    """Whether a request asks a collection for a list, and not for the document that has a value."""
-    if scope["method"] not in _READS or not _COLLECTION.fullmatch(scope["path"]):
-        return False
-    return scope["query_string"].partition(b"=")[0].decode("latin-1") in _OF_LISTS
 
 
 def _some_threads(count: int, name: str) -> Threads:

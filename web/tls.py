@@ -1,43 +1,41 @@
-"""TLS of the API's own listener, as the settings say."""
+"""TLS of what the service listens on itself, as the settings say: of the API, and of the exporter."""
 
 from __future__ import annotations
 
 import ssl
-from typing import Any
-
-from granian.constants import SSLProtocols
 
 from writebehind import Settings
 from writebehind.errors import ConfigurationError
+from writebehind.regular_files import fault_of_file
 
 #: Browsers that have seen this come by TLS for a year, whatever a link says (RFC 6797).
 STRICT = (b"strict-transport-security", b"max-age=31536000")
 
 
-def listener(settings: Settings) -> dict[str, Any]:
-    """Options for granian; none where the API is served without TLS.
+def context(settings: Settings) -> ssl.SSLContext | None:
+    """The context with which a listener serves by TLS, from 1.2 on; `None` where the settings have no certificate.
 
     Raises:
         ConfigurationError: a file cannot be read, or is no certificate or key.
     """
     if settings.tls_cert is None or settings.tls_key is None:
-        return {}
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        return None
+    for name in ("tls_cert", "tls_key", "tls_client_ca"):
+        path = getattr(settings, name)
+        if path is not None and (fault := fault_of_file(path)):
+            raise ConfigurationError(f"WRITEBEHIND_{name.upper()}: {fault}: {path}")
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")  # else it would ask a terminal
+        made.load_cert_chain(settings.tls_cert, settings.tls_key, password="")  # else it would ask a terminal
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise ConfigurationError(
             f"WRITEBEHIND_TLS_CERT and WRITEBEHIND_TLS_KEY cannot be used: {error}"
         ) from error
     try:
         if settings.tls_client_ca is not None:
-            context.load_verify_locations(settings.tls_client_ca)
+            made.load_verify_locations(settings.tls_client_ca)
+            made.verify_mode = ssl.CERT_REQUIRED
     except OSError as error:
         raise ConfigurationError(f"WRITEBEHIND_TLS_CLIENT_CA cannot be used: {error}") from error
-    return {
-        "ssl_cert": settings.tls_cert,
-        "ssl_key": settings.tls_key,
-        "ssl_protocol_min": SSLProtocols.tls12,
-        "ssl_ca": settings.tls_client_ca,
-        "ssl_client_verify": settings.tls_client_ca is not None,
-    }
+    return made

@@ -35,9 +35,10 @@ from writebehind.settings.collection import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
 from writebehind.writing.bulk import Bulk, BulkOperation, BulkResult
 from writebehind.writing.changer import Change, Changer, steps_of
+from writebehind.writing.committing import WriterParts
 from writebehind.writing.failures import FailedWrites
 from writebehind.writing.request_key import request_key
-from writebehind.writing.writer import Writer, WriterParts, Written
+from writebehind.writing.writer import Writer, Written
 
 __all__ = ["BulkOperation", "BulkResult", "Collection", "Incremented"]
 

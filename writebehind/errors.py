@@ -37,6 +37,8 @@ class Reason(StrEnum):
     """Reason for which a read or a write failed, as failures are counted by it."""
 
     REDIS_AWAY = "redis-away"
+    REDIS_NOT_READY = "redis-not-ready"
+    """It answers, and refuses what is sent: it lacks replicas, is none that takes writes, cannot use its disk."""
     REDIS_SPOILED = "redis-spoiled"
     REDIS_FULL = "redis-full"
     WRONG_INSTALLATION = "wrong-installation"
@@ -74,9 +76,11 @@ class WritebehindError(Exception):
 
     Attributes:
         reason: by which failures are counted; `None` where the request is wrong in itself.
+        exit_status: of a command that it ends.
     """
 
     reason: Reason | None = None
+    exit_status: int = 1
 
     def __init__(self, message: str | None = None) -> None:
         """Take `message`, or the class's docstring where there is none."""
@@ -85,6 +89,8 @@ class WritebehindError(Exception):
 
 class ConfigurationError(WritebehindError):
     """The configuration is wrong."""
+
+    exit_status = 2
 
 
 class ForeignDatabaseError(ConfigurationError):
@@ -148,6 +154,10 @@ class UnknownKeyError(RequestError):
 
 class KeyConflictError(RequestError):
     """Another API key is in the way, or somebody has changed this one at the same time."""
+
+
+class NotGrantedError(RequestError):
+    """The key or token of a request does not grant this."""
 
 
 class DocumentNotFoundError(RequestError):
@@ -232,6 +242,8 @@ class RedisUnavailableError(UnavailableError):
 
 class RedisNotReadyError(RedisUnavailableError):
     """Redis answers that it cannot serve now. What was sent was not carried out."""
+
+    reason = Reason.REDIS_NOT_READY
 
 
 class TokenKeysError(UnavailableError):

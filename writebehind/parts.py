@@ -10,6 +10,7 @@ from pymongo import MongoClient
 
 from writebehind import forks, strict
 from writebehind.access.keyring import Keyring
+from writebehind.access.seen import SeenKeys
 from writebehind.change_stream.applier import Applier
 from writebehind.change_stream.conflicts import Conflicts
 from writebehind.change_stream.listener_state import listener_status
@@ -59,14 +60,14 @@ from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.config_file import sought_file
 from writebehind.settings.installation import Settings
 from writebehind.settings.names import COLLECTION_NAME, RECEIPTS
-from writebehind.settings.running import process_of
-from writebehind.settings.tokens import issuer_of
+from writebehind.settings.running import process_of, servers_of
+from writebehind.settings.tokens import issuer_of, login_of
 from writebehind.status import Status
 from writebehind.tallies.tallies import Tallies
 from writebehind.warming.hot_keys import HotKeys
 from writebehind.warming.warmer import Warmer, WarmLimits
 from writebehind.writing.admission import Admission
-from writebehind.writing.writer import WriterParts
+from writebehind.writing.committing import WriterParts
 
 #: Collections that are not in the settings of which this process keeps more than the name, those used last.
 MOST_UNLISTED = 1_000
@@ -121,10 +122,18 @@ class Parts:
             shard_key=lambda name: self.collection_settings(name).key,
             reads=FreshReads(settings.mongodb_read_preference, settings.mongodb_read_concern),
         )
-        self.keyring = Keyring(self.store.api_keys, settings.root_key, issuer_of(settings))
+        self.keyring = Keyring(
+            self.store.api_keys,
+            settings.root_key,
+            issuer_of(settings),
+            SeenKeys(settings.state_dir or settings.metrics_dir, servers_of(settings)),
+        )
+        self.login = login_of(settings)
         self.clock = ClockWatch(self.store)
         caps = Caps(settings.max_pending_per_partition, settings.max_memory_percent / 100)
-        self.last_known = LastKnown(settings.metrics_dir)
+        self.last_known = LastKnown(
+            settings.state_dir or settings.metrics_dir, of=servers_of(settings), judge=self.store.lost_data.judge
+        )
         self._wire.outage.aside = self.last_known.told
         self._sampler = Sampler(self.store.load_recorded, self._see_load)
         self._admission = Admission(
@@ -173,8 +182,7 @@ class Parts:
             contention=self.contention,
         )
         self.homecoming = Homecoming(self.store, self._hints, self.derived, self.collection_settings)
-        self.flusher = self._flusher()
-        self.reconciler = self._reconciler()
+        self.flusher, self.reconciler = self._flusher(), self._reconciler()
         recommits = Recommits(
             *(self.store, self.sink, self._hints, self.derived),
             settings=self.collection_settings,
@@ -221,7 +229,7 @@ class Parts:
                 sweep_s=float(settings.sweep_interval),
             ),
             periods=periods(settings),
-            ping=self.sink.ping,
+            life=self.sink,
             mongodb_pid=lambda: process_of("mongodb", settings.mongodb_url),
             settings=self.collection_settings,
             apart=self.tallies.apart,
@@ -403,8 +411,10 @@ class Parts:
             raise UnknownCollectionError(f"no collection can be called {name[:120]!r}")
         settings = self.settings.collections.get(name) or (self._unlisted if name != RECEIPTS else None)
         if settings is None:
+            reserved = f", and /v1/{RECEIPTS} is taken by a route" if name == RECEIPTS else ""
             unknown = UnknownCollectionError(
-                f"collection {name[:120]!r} is not configured: add [collections.{name[:120]}] to writebehind.toml"
+                f"collection {name[:120]!r} is not configured{reserved}: "
+                f"add [collections.{name[:120]}] to writebehind.toml"
             )
             unknown.add_note(sought_file())  # no part of the message, which clients of the API get
             raise unknown

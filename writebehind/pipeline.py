@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -19,16 +20,19 @@ from writebehind.consistency.changes import Changes
 from writebehind.consistency.observer import Observer
 from writebehind.documents.idempotency import check_key
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import ConfigurationError, RedisUnavailableError, UnknownCollectionError
+from writebehind.errors import ConfigurationError, RedisForbidsError, RedisUnavailableError, UnknownCollectionError
 from writebehind.history.latencies import FiguresOfHost, nothing_known
 from writebehind.history.recorder import Recorder
 from writebehind.hooks import Hooks
+from writebehind.last_known import AtStake
 from writebehind.parts import Parts
+from writebehind.plurals import counted
 from writebehind.redis.cache import RefreshSink
 from writebehind.redis.pending import HintSink
-from writebehind.redis.reach import is_away
+from writebehind.redis.reach import is_away, known
+from writebehind.redis.shared.lost_data import together
 from writebehind.redis.shared.totals import Totals
-from writebehind.remedies import of_redis
+from writebehind.remedies import of_lost_data, of_mongodb, of_redis, of_refusal
 from writebehind.settings.installation import Settings
 from writebehind.settings.running import find, process_of
 from writebehind.writing.receipts import KnownWrite, known_write
@@ -186,20 +190,52 @@ class Pipeline(Parts):
         """
         self.clock.look()
         figures = self._status.figures(partitions=strict.flag("partitions", partitions), totals=totals)
+        data = None
         if not figures["away"]:
-            self.last_known.note(
+            data = self.last_known.note(
                 **{name: figures[name] for name in ("pending", "pending_bytes", "dead_letters")},
             )
+        lost = data.lost if data is not None else known(self._wire, self.store.lost_data.unseen, None)
+        losses = None if lost is None else together(lost)
+        figures["lost_data"] = None if losses is None else [one.as_dict() for one in losses]
+        if losses:
+            figures["to_do"].insert(0, asdict(of_lost_data(map(str, losses))))
+            figures |= _of_lost(losses, figures["not_safe_because"])
         return figures
+
+    def keep_in(self, directory: Path) -> None:
+        """Keep in this directory what outlives Redis: what was only there, and that there are API keys."""
+        self.last_known.keep_in(directory)
+        self.keyring.seen.keep_in(directory)
+
+    def note_at_stake(self) -> None:
+        """Note now what is only in Redis, for when it is away.
+
+        Raises:
+            RedisUnavailableError: it does not answer.
+        """
+        sample = self.store.load()
+        if not sample.away:
+            self.last_known.note(
+                pending=sum(sample.pending),
+                pending_bytes=self.store.unsettled.pending_bytes(dict(enumerate(sample.pending))),
+                dead_letters=sum(sample.dead.values()),
+            )
 
     def status_without_redis(self, error: RedisUnavailableError) -> dict[str, Any]:
         """The substitute for a status while Redis does not answer, by the error that it has failed with.
 
         `last_known` is what was only in Redis when a process of this host last saw all of it, `None` where none
-        has; `to_do` says what to do, as in a status. It asks nobody.
+        has; `to_do` says what to do, as in a status, about MongoDB too if it does not answer either.
         """
         seen = self.last_known.latest()
-        to_do = [of_redis(error, process_of("redis", self.settings.redis_url))] if is_away(error) else []
+        to_do = []
+        if is_away(error):
+            to_do.append(of_redis(error, process_of("redis", self.settings.redis_url)))
+            if self._status.is_mongodb_away():
+                to_do.append(of_mongodb(process_of("mongodb", self.settings.mongodb_url)))
+        elif isinstance(error, RedisForbidsError):
+            to_do.append(of_refusal(f"NOPERM {error.public}"))
         return {"last_known": seen and seen.as_dict(), "to_do": [asdict(one) for one in to_do]}
 
     def close(self) -> None:
@@ -219,3 +255,14 @@ class Pipeline(Parts):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _of_lost(losses: Sequence[AtStake], because: str | None) -> dict[str, Any]:
+    """The figures of a status about what is safe, once what was acknowledged is lost and no operator knows."""
+    documents = sum(one.documents for one in losses)
+    lost = f"{counted(documents, 'document was', 'documents were')} lost with data of Redis"
+    return {
+        "safe": False,
+        "seconds_until_safe": None,
+        "not_safe_because": f"{because}; {lost}" if because else lost,
+    }

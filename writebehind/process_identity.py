@@ -52,6 +52,16 @@ def is_stopped(one: str) -> bool:
     return pid is not None and is_here(one) and _stat(pid) == (_STOPPED, started)
 
 
+def age_s(pid: int) -> float | None:
+    """The time since a process was started, seconds; `None` where that cannot be seen from here."""
+    found = _stat(pid)
+    try:
+        up_s = float((_PROC / "uptime").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+    return max(0.0, up_s - int(found[1]) / os.sysconf("SC_CLK_TCK")) if found else None
+
+
 def stopped_of(pid: int) -> list[int]:
     """Which of a process and its children are stopped, as by SIGSTOP; none where that cannot be seen from here."""
     try:

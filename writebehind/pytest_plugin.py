@@ -60,7 +60,10 @@ def writebehind_settings(
     writebehind_servers: Servers, writebehind_overrides: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> Settings:
     """The settings of a test, whose servers are empty. The environment leads to them too, until it ends."""
+    from writebehind.access.seen import SeenKeys  # noqa: PLC0415 - as the module says
+    from writebehind.last_known import LastKnown  # noqa: PLC0415
     from writebehind.settings.installation import load_settings  # noqa: PLC0415
+    from writebehind.settings.running import servers_of  # noqa: PLC0415
 
     writebehind_servers.empty()
     for name, value in {
@@ -70,7 +73,12 @@ def writebehind_settings(
         "MONGODB_DATABASE": DATABASE,
     }.items():
         monkeypatch.setenv(name, value)
-    return load_settings(**writebehind_overrides)
+    settings = load_settings(**writebehind_overrides)
+    if (directory := settings.state_dir or settings.metrics_dir) is not None:
+        # What a test before this one has left there is no loss.
+        LastKnown(directory, of=servers_of(settings)).forget()
+        SeenKeys(directory, servers_of(settings)).forget()
+    return settings
 
 
 @pytest.fixture

@@ -6,17 +6,17 @@ was silent before, or has fallen silent since, is not excused by it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from writebehind.process_remedies import LISTENER_UNHEARD_S
 from writebehind.redis.shared.attendance import Outage
+from writebehind.redis.shared.workers import WORKER_LIFE_MS, SilentWorker
 
 #: So many sweeps in a row may be missing.
 BEAT_MISSED: Final = 4
-#: For so long an exporter may record nothing: it pauses where recording takes much of a core, seconds.
+#: For so long an exporter may neither record anything nor note that it is at work, seconds.
 EXPORTER_SILENT_S: Final = 30.0
-#: A listener notes each second that it lives. After so long it may be frozen, seconds.
-LISTENER_UNHEARD_S: Final = 3.0
 #: After an outage of Redis each is at work again within so long, seconds.
 RETURNS_S: Final = 30.0
 #: A periodic task that is done less often than sweeps is late at the earliest after so long, seconds.
@@ -53,9 +53,9 @@ def is_beat_away(beat: Mapping[str, Any], sweep_s: float, outage: Outage | None 
 
 
 def is_exporter_away(exporter: Mapping[str, Any], outage: Outage | None = None) -> bool:
-    """Whether an exporter, as a status has it, is stopped, or has recorded nothing for long; `outage` as there."""
-    recorded_s = exporter["recorded_seconds_ago"]
-    is_silent = recorded_s is not None and is_missing(recorded_s, EXPORTER_SILENT_S, outage)
+    """Whether an exporter, as a status has it, is stopped, or shows no sign of life; `outage` as there."""
+    alive_s = exporter["alive_seconds_ago"]
+    is_silent = alive_s is not None and is_missing(alive_s, EXPORTER_SILENT_S, outage)
     return bool(exporter["is_stopped"]) or is_silent
 
 
@@ -63,6 +63,16 @@ def is_listener_away(listener: Mapping[str, Any], outage: Outage | None = None) 
     """Whether a listener, as a status has it, is stopped, or notes no more that it lives; `outage` as there."""
     is_silent = is_missing(listener["alive_seconds_ago"], LISTENER_UNHEARD_S, outage)
     return bool(listener["is_stopped"]) or is_silent
+
+
+def missing_and_awaited(
+    silent: Sequence[SilentWorker], outage: Outage | None = None
+) -> tuple[list[SilentWorker], list[SilentWorker]]:
+    """Silent workers that are missing; and those that an outage of Redis excuses, so that they are waited for."""
+    missing = [
+        one for one in silent if one.is_stopped or is_missing(one.seconds_ago, WORKER_LIFE_MS / 1000, outage)
+    ]
+    return missing, [one for one in silent if one not in missing]
 
 
 def is_task_late(seconds_ago: float, took_s: float, every_s: float, outage: Outage | None = None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import version
 from typing import Any, Generic, TypeVar
@@ -19,6 +19,7 @@ from writebehind.history.outlook import WINDOW_S, is_silent_to_all, lately, outl
 from writebehind.history.points import BREAKER, Point, depth, read
 from writebehind.history.turns import Pace
 from writebehind.mongodb.breaker import MongoBreaker
+from writebehind.mongodb.lookout import Life
 from writebehind.reading.reader import Reader
 from writebehind.reconcile.findings import History
 from writebehind.redis.reach import known, listed_away
@@ -28,14 +29,17 @@ from writebehind.redis.shared.metrics import Activity, Run
 from writebehind.redis.shared.pauses import Paused
 from writebehind.redis.shared.totals import Totals
 from writebehind.redis.store import Store
-from writebehind.remedies import remedies
+from writebehind.remedies import is_mongodb_away, remedies
 from writebehind.settings.collection import CollectionSettings
 from writebehind.settings.names import FLUSH_QUEUE, QUEUES
-from writebehind.silence import is_task_late
+from writebehind.silence import is_missing, is_task_late, missing_and_awaited
 from writebehind.tallies.apart import ToldApart
 
-#: How long a sign of life of MongoDB is waited for, seconds.
-PATIENCE_S = 0.5
+#: How long a sign of life of MongoDB is waited for, seconds; and where there was none in this process yet, as a
+#: connection takes its time.
+PATIENCE_S, FIRST_PATIENCE_S = 0.5, 2.0
+#: Such an answer serves all who ask within so long, seconds.
+ANSWER_SERVES_S = 1.0
 #: What takes long to work out and changes slowly is worked out again after so long, seconds.
 KEPT_S = 10.0
 #: Once MongoDB is back, workers have taken up what waits after so long, seconds: they back off from an outage.
@@ -45,7 +49,7 @@ _LOOKED_AT = int(WINDOW_S) + 1
 
 #: Figures of work that is done, and of who does it.
 _OF_ACTIVITY = (
-    *("flushed_per_second", "workers", "busy_workers", "silent_workers", "ended_workers"),
+    *("flushed_per_second", "workers", "busy_workers", "silent_workers", "awaited_workers", "ended_workers"),
     *("consumers", "unconsumed", "periodic", "beat"),
 )
 #: Asked of files, and the same for as long as a process lives.
@@ -100,7 +104,7 @@ class Status:
         caps: Caps,
         pace: Pace,
         periods: Mapping[str, float],
-        ping: Callable[..., None],
+        life: Life,
         mongodb_pid: Callable[[], int | None],
         settings: Callable[[str], CollectionSettings],
         apart: ToldApart,
@@ -116,7 +120,7 @@ class Status:
             caps: from which this process refuses new documents: what those that take writes have told comes first.
             pace: of flushes, while all is well.
             periods: of periodic tasks by name, seconds.
-            ping: asks MongoDB for a sign of life; it raises `MongoUnavailableError` after `timeout_s`.
+            life: is asked whether MongoDB gives a sign of life.
             mongodb_pid: tells the process of MongoDB, where `writebehind up` runs it here.
             settings: of a collection, by name.
             apart: knows which collections have figures of their own.
@@ -130,7 +134,11 @@ class Status:
         self._caps = caps
         self._pace = pace
         self._periods = periods
-        self._ping = ping
+        self._life = life
+        #: Whether MongoDB was away when it was last asked without Redis, and when that was.
+        self._was_away: tuple[bool, float] = False, float("-inf")
+        #: When Redis was first met that refuses writes, and has since, by the monotonic clock; infinity for never.
+        self._refused_since = float("inf")
         self._mongodb_pid = mongodb_pid
         self._settings = settings
 
@@ -145,21 +153,27 @@ class Status:
         """
         store, answers = self._store, _Answers(self._store)
         breaker = answers.ask(self._breaker.state, "breaker", "breaker_reason", "breaker_since")
-        unanswered = None if breaker and breaker.reason else self._ping_error()  # first, as it may take its time
+        unanswered = None if breaker and breaker.reason else self.mongodb_error()  # first, as it may take its time
         now_ms = store.now_ms()
-        sample, backlog = store.load(), backlogs.look(store, self._settings, now_ms)
+        sample, backlog = store.load(probes=True), backlogs.look(store, self._settings, now_ms)
         if unheard := {*store.layout.in_use()} - backlog.pending_in.keys():  # what is there is not known
             sample = sample.without(store.servers_of(unheard))
         activity = answers.ask(lambda: store.metrics.activity(now_ms), *_OF_ACTIVITY)
         is_silent = activity is None or is_silent_to_all(activity.persisted)
         mongodb_error = (breaker and breaker.reason) or (unanswered if is_silent else None)
+        is_away = is_mongodb_away(mongodb_error, breaker.state if breaker else None)
         applied = answers.ask(lambda: store.caps.applied(self._caps, now_ms), "caps")
         totals = store.metrics.totals() if totals is None else totals
         paused = answers.ask(store.pauses.recorded, "paused")
         recorded = answers.ask(lambda: store.history.points(_LOOKED_AT), "broker", "exporter")
         attendants = answers.ask(lambda: store.attendance.look(now_ms)) or Attendants()
+        refused_s = self._refused_s(sample.refuses, attendants.seen_s)
+        if sample.refuses:  # so nobody can note a sign of life
+            attendants = replace(attendants, outage=Outage(began_s=refused_s, ended_s=0.0))
         history = read(recorded or (), now_ms / 1000)
         points = lately(history, now_ms / 1000)
+        of_activity = self._of_activity(activity, attendants.outage, now_ms)
+        is_worked = activity is None or FLUSH_QUEUE not in of_activity["unconsumed"]
         figures: dict[str, Any] = {
             "pending": backlog.pending,
             "pending_bytes": store.unsettled.pending_bytes(backlog.pending_in),
@@ -173,16 +187,19 @@ class Status:
                 backlog=backlog,
                 breaker=breaker.state if breaker else "",
                 mongodb_error=mongodb_error or "",
-                is_worked=activity is None or bool(activity.crew.consumers.get(FLUSH_QUEUE)),
+                is_worked=is_worked,
                 persisted=activity.persisted if activity else None,
                 swept_ago_s=activity.swept_ago_s(now_ms) if activity else 0.0,
                 paused=paused or Paused(),
             ).as_dict(),
             "paused": None if paused is None else paused.as_list(),
+            "full_partitions": _full(backlog.pending_in, applied.caps if applied else self._caps),
             "partitions_at_work": sum(one.is_at_work(self._pace) for one in backlog.waiting),
             "caps": applied and applied.as_dict(),
             "away": listed_away(sample.away),
             "unknown": answers.unknown,
+            "redis_refuses": sample.refuses or None,
+            "redis_refuses_seconds": refused_s if sample.refuses else None,
             "dead_letters": backlog.dead,
             "dead_letters_by_collection": self._dead_letters.by_collection(),
             "breaker": breaker.state if breaker else None,
@@ -190,19 +207,20 @@ class Status:
             "breaker_since": breaker.since if breaker else None,
             "mongodb_error": mongodb_error,
             "mongodb_ping_error": unanswered,
-            **self._of_activity(activity, attendants.outage, now_ms),
+            **of_activity,
             "broker": None if recorded is None else _broker(points[-1:], now_ms / 1000),
             "exporter": None if recorded is None else of_exporter(history[-1:], attendants, now_ms / 1000),
             "beat": self._beat(activity, attendants, now_ms) if activity else None,
             "partitions": store.partitions,
-            "consistency": answers.ask(lambda: self._consistency(now_ms), "consistency"),
+            "consistency": answers.ask(lambda: self._consistency(now_ms, is_mongodb_away=is_away), "consistency"),
             "listener": answers.ask(lambda: listener_status(store, now_ms, outage=attendants.outage), "listener"),
             "totals": dict(totals.by_name),
             "hit_ratio": self._hit_ratio.look(),
             "version": _version("writebehind"),
         }
         still_s = min(backlog.late_s, activity.persisted.last_s) if activity else 0.0
-        is_stalled = not (paused and paused.all) and bool(backlog.pending) and still_s >= self._pace.overdue_s
+        is_due = not (paused and paused.all) and bool(backlog.pending)
+        is_stalled = is_due and is_missing(still_s, self._pace.overdue_s, attendants.outage)
         refuses = answers.ask(lambda: store.complaints.latest(now_ms), "mongodb_refuses") if is_stalled else None
         figures["mongodb_refuses"] = refuses or None
         late = [one for one in points if now_ms / 1000 - one.at < RECOVERS_S]
@@ -227,6 +245,15 @@ class Status:
             ]
         return figures
 
+    def _refused_s(self, words: str, seen_s: float | None) -> float:
+        """For how long Redis has refused writes, at least, seconds: since then nobody has noted that it is seen.
+
+        One whose memory is full takes such notes: then it is since this process has met it.
+        """
+        now_s = time.monotonic()
+        self._refused_since = min(self._refused_since, now_s) if words else float("inf")
+        return max(seen_s or 0.0, now_s - self._refused_since) if words else 0.0
+
     def _of_activity(self, activity: Activity | None, outage: Outage | None, now_ms: int) -> dict[str, Any]:
         if activity is None:
             return dict.fromkeys(_OF_ACTIVITY)
@@ -235,20 +262,50 @@ class Status:
     def _beat(self, activity: Activity, attendants: Attendants, now_ms: int) -> dict[str, Any]:
         return of_beat(activity.swept_ago_s(now_ms), attendants, sweep_s=self._pace.sweep_s)
 
-    def _consistency(self, now_ms: int) -> dict[str, Any]:
-        """Figures of reconciling and of an observer, and the time since one has looked last."""
+    def _consistency(self, now_ms: int, *, is_mongodb_away: bool) -> dict[str, Any]:
+        """Figures of reconciling and of an observer; the time since one has looked, and if they are of now."""
         observed_s = self._store.samples.observed_s(now_ms)
-        return self._drift.consistency(now_ms) | self._observed.look() | {"observed_seconds_ago": observed_s}
+        return {
+            **self._drift.consistency(now_ms),
+            **self._observed.look(),
+            "observed_seconds_ago": observed_s,
+            "is_observed": tally.is_observed(observed_s, is_mongodb_away=is_mongodb_away),
+        }
 
-    def _ping_error(self) -> str | None:
+    def mongodb_error(self) -> str | None:
         """Reason for which MongoDB does not answer this process: the breaker knows only after some failures."""
         try:
-            self._ping(timeout_s=PATIENCE_S)
+            self._life.ping(timeout_s=PATIENCE_S)
         except MongoBusyError:  # whose words are for whoever has sent a request
             return f"MongoDB does not answer: no connection to it came free within {PATIENCE_S:g} s"
         except MongoUnavailableError as error:
             return str(error)
         return None
+
+    def is_mongodb_away(self) -> bool:
+        """Whether MongoDB does not answer, where Redis is away: so nobody knows whether others have it persist.
+
+        It is not known to be away where no connection to it came free.
+        """
+        is_away, asked_at = self._was_away
+        if time.monotonic() - asked_at > ANSWER_SERVES_S:
+            is_away = bool(self._life.unreachable()) or not self._gives_a_sign()
+            self._was_away = is_away, time.monotonic()
+        return is_away
+
+    def _gives_a_sign(self) -> bool:
+        try:
+            self._life.ping(timeout_s=PATIENCE_S if self._life.round_trip_s() else FIRST_PATIENCE_S)
+        except MongoBusyError:
+            return True
+        except MongoUnavailableError:
+            return False
+        return True
+
+
+def _full(pending_in: Mapping[int, int], caps: Caps) -> list[int]:
+    """The partitions that take no new document, as they have as many waiting as they may."""
+    return sorted(partition for partition, pending in pending_in.items() if pending >= caps.max_pending)
 
 
 def _of_activity(
@@ -257,14 +314,17 @@ def _of_activity(
     """Work that is done, and who does it: `_OF_ACTIVITY`."""
     crew = activity.crew
     consumers = {queue: crew.consumers.get(queue, []) for queue in QUEUES}
+    silent, awaited = missing_and_awaited(crew.silent, outage)
+    expected = {queue for one in awaited for queue in one.queues}
     return {
         "flushed_per_second": activity.persisted.per_second,
         "workers": len(crew.alive),
         "busy_workers": [asdict(one) for one in crew.busy],
-        "silent_workers": [asdict(one) for one in crew.silent],
+        "silent_workers": [asdict(one) for one in silent],
+        "awaited_workers": [asdict(one) for one in awaited],
         "ended_workers": [asdict(one) for one in crew.ended_lately],
         "consumers": consumers,
-        "unconsumed": [queue for queue, names in consumers.items() if not names],
+        "unconsumed": [queue for queue, names in consumers.items() if not names and queue not in expected],
         "periodic": {
             name: _of_run(run, now_ms, periods.get(name), outage) for name, run in sorted(activity.runs.items())
         },

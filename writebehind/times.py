@@ -23,3 +23,9 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds:.1f} s"
+
+
+def unasked(seconds: float) -> str:
+    """The end of a sentence about a server that nobody asks for so long; '' where that is as good as over."""
+    told = f"{seconds:.1f}"
+    return "" if float(told) <= 0 else f", and nobody asks it for {told} s"

@@ -178,13 +178,28 @@ inline commit(d, what) {
     }
 }
 
-/* `busy` when another flusher owns the partition, or a later task is on its way. */
-inline claim(f, ticket, busy) {
+/* Let go of the lease; where anything is pending, issue a ticket. Part of a step. */
+inline give_back() {
+    lease = 0;
+    if
+    :: pending[0] || pending[1] -> issue()
+    :: else -> scheduled = 0
+    fi
+}
+
+/* `busy` when another flusher owns the partition, or a later task is on its way. Where nothing is due it is let go of in the
+   same step: `released`. */
+inline claim(f, ticket, busy, released) {
     d_step {
         busy = (lease != 0 && lease != f) || (lease != f && scheduled >= FIRST_TICKET && scheduled != ticket);
         if
-        :: !busy -> lease = f; scheduled = f
-        :: else
+        :: !busy && (pending[0] || pending[1]) -> lease = f; scheduled = f
+#ifdef RELEASE_IN_TWO_STEPS
+        :: !busy && !pending[0] && !pending[1] -> lease = f; scheduled = f; released = true
+#else
+        :: !busy && !pending[0] && !pending[1] -> give_back(); released = true
+#endif
+        :: busy
         fi
     }
 }
@@ -293,14 +308,11 @@ inline release(f) {
     d_step {
         if
         :: lease == 0 || lease == f ->
-            lease = 0;
 #ifdef RELEASE_WITHOUT_LOOK
+            lease = 0;
             scheduled = 0
 #else
-            if
-            :: pending[0] || pending[1] -> issue()
-            :: else -> scheduled = 0
-            fi
+            give_back()
 #endif
         :: else
         fi
@@ -428,22 +440,30 @@ active [2] proctype writer() {
 active [FLUSHERS] proctype flusher() {
     byte f = _pid - 1;          /* 1 and 2: the writers are 0 and 1 */
     byte ticket, i;
-    bool busy;
+    bool busy, released;
 
 idle:
 end:
     atomic { broker?ticket -> at_work[f] = true; CRASH_OR_GO_ON };
     do
-    :: claim(f, ticket, busy);
+    :: claim(f, ticket, busy, released);
         if
         :: busy -> goto done
-        :: !busy && !pending[0] && !pending[1] -> break
+#ifdef RELEASE_IN_TWO_STEPS
+        :: released -> atomic { lease == f -> lease = 0; scheduled = 0; goto done }
+#else
+        :: released -> goto done
+#endif
         :: else
         fi;
         atomic { read_entries(f); CRASH_OR_GO_ON };
         atomic { write(f, 0); CRASH_OR_GO_ON };
         atomic { write(f, 1); CRASH_OR_GO_ON };
-        atomic { settle_or_bury(f); CRASH_OR_GO_ON }
+        atomic { settle_or_bury(f); CRASH_OR_GO_ON };
+        if
+        :: skip                                         /* it looks for more */
+        :: break                                        /* it is to stop, or has had its time */
+        fi
     od;
     release(f);
     goto done;
@@ -459,7 +479,7 @@ crashed:
     }
 done:
     skip;
-    d_step { at_work[f] = false; ticket = 0; busy = false; i = 0 }
+    d_step { at_work[f] = false; ticket = 0; busy = false; released = false; i = 0 }
     goto idle
 }
 
@@ -468,8 +488,12 @@ done:
                      || (k == DELETED && last_kind[d] == DELETED && v == last[d]) \
                      || (k == ABSENT && last_kind[d] != DOCUMENT))
 
+/* What a read may answer whose right to fill is gone: what was acknowledged last when it began, or something later. */
+#define AS_OF(d, v, k) (LOST_IN_FAILOVER(d) || last[d] != then || (k == DOCUMENT && then_kind == DOCUMENT && v == then) \
+                     || (k != DOCUMENT && then_kind != DOCUMENT))
+
 active proctype reader() {
-    byte n, d, found;
+    byte n, d, found, then, then_kind, known;
     bool loading;
     do
     :: n < READS ->
@@ -480,13 +504,25 @@ active proctype reader() {
             fi;
             if
             :: kind[d] != NOTHING -> assert(FRESH(d, version[d], kind[d]))
-            :: kind[d] == NOTHING -> load[d] = true; loading = true
+            :: kind[d] == NOTHING ->
+                load[d] = true; loading = true; then = last[d]; then_kind = last_kind[d];
+                known = deleted[d]                      /* the audit may forget it before the fill */
             fi
         }
         if
         :: loading ->
             found = mongo[d];
+            if
+            :: skip
+            :: load[d] = false                          /* Redis is full, and evicts the right */
+            fi;
             d_step {                                    /* fill */
+                if
+#ifndef ANSWER_WITHOUT_MEMORY
+                :: deleted[d] == 0
+#endif
+                :: else -> known = deleted[d]
+                fi;
                 if
 #ifdef FILL_WITHOUT_TOKEN
                 :: kind[d] == NOTHING ->
@@ -495,8 +531,8 @@ active proctype reader() {
 #endif
                     if
 #ifndef FILL_WITHOUT_DELETIONS
-                    :: found && found < deleted[d] -> version[d] = deleted[d]; kind[d] = DELETED
-                    :: !found || found >= deleted[d] ->
+                    :: found && found < known -> version[d] = known; kind[d] = DELETED
+                    :: !found || found >= known ->
 #else
                     :: true ->
 #endif
@@ -505,13 +541,23 @@ active proctype reader() {
                     fi;
                     has_ttl[d] = true;
                     assert(FRESH(d, version[d], kind[d]))
+                :: kind[d] == NOTHING && !load[d] && !pending[d] ->     /* answered, and not stored */
+                    if
+#ifndef ANSWER_WITHOUT_DELETIONS
+                    :: found && found < known -> assert(AS_OF(d, known, DELETED))
+                    :: !found || found >= known ->
+#else
+                    :: true ->
+#endif
+                        assert(AS_OF(d, found, (found -> DOCUMENT : ABSENT)))
+                    fi
                 :: else
                 fi;
                 load[d] = false
             }
         :: else
         fi;
-        d_step { n++; d = 0; found = 0; loading = false }
+        d_step { n++; d = 0; found = 0; loading = false; then = 0; then_kind = 0; known = 0 }
     :: n == READS -> break
     od;
     readers_left--

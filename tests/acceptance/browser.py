@@ -25,6 +25,8 @@ _OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-pr
 _NETWORK = "Failed to load resource"
 #: Faults that keep people from using a page.
 _GRAVE = {"serious", "critical"}
+#: Rules of axe-core about colours.
+COLOURS = ("color-contrast", "link-in-text-block")
 
 
 @dataclass
@@ -46,10 +48,17 @@ class Tab:
         """The hosts that it has asked."""
         return {urlsplit(one).hostname for one in self.requests if not one.startswith(("data:", "about:"))}
 
-    def faults(self) -> list[str]:
-        """Grave faults for people who see, hear or move in another way, as axe-core finds them."""
-        self.page.evaluate(AXE_SCRIPT)
-        found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    def faults(self, *rules: str) -> list[str]:
+        """Grave faults for people who see, hear or move in another way, as axe-core finds them.
+
+        Args:
+            rules: those that are asked. By default all.
+        """
+        if not self.page.evaluate("'axe' in globalThis"):
+            self.page.evaluate(AXE_SCRIPT)
+        only = {"runOnly": {"type": "rule", "values": rules}} if rules else {}
+        options = {"resultTypes": ["violations"], **only}
+        found = self.page.evaluate("options => axe.run(document, options)", options)["violations"]
         return [
             f"{one['id']} ({one['impact']}): {[node['target'] for node in one['nodes']]}"
             for one in found

@@ -20,7 +20,6 @@ from pymongo.database import Database
 
 from tests.acceptance.topology import bound_to_one, servers
 from tests.acceptance.variants import VARIANT, VariedStack, fill
-from tests.conftest import TOPOLOGY
 from tests.described import client_of
 from tests.topologies import EveryWire
 from tests.waiting import wait_until
@@ -46,7 +45,7 @@ SLOW_MS = 4_000
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what is bound to the embedded Redis where the tests run on another."""
-    for item in items if TOPOLOGY != "single" else ():
+    for item in items:
         if why := bound_to_one(item.nodeid):
             item.add_marker(pytest.mark.skip(f"of the embedded Redis only: {why}"))
 
@@ -72,8 +71,12 @@ class System:
     @property
     def servers(self) -> dict[str, str]:
         """The variables with which other processes find its servers."""
-        broker = {"BROKER_URL": self.stack.broker_url} if self.stack.broker_url else {}
-        return {"REDIS_URL": self.stack.redis_url, "MONGODB_URL": self.stack.mongodb_url, **broker}
+        return {"REDIS_URL": self.stack.redis_url, "MONGODB_URL": self.stack.mongodb_url, **self.broker}
+
+    @property
+    def broker(self) -> dict[str, str]:
+        """The variable that other processes need where its broker has a password, which it tells nobody."""
+        return {"BROKER_URL": self.stack.broker_url} if self.stack.broker_url else {}
 
     @property
     def settings(self) -> Settings:

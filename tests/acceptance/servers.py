@@ -48,6 +48,10 @@ class WebServer:
         return [self.process, *self.process.children(recursive=True)]
 
 
+def _is_ready(http: httpx.Client) -> bool:
+    return http.get("/readyz").status_code == 200
+
+
 @contextmanager
 def web_server(system: System, command: Sequence[str] = RUN_WEB, **env: str) -> Iterator[WebServer]:
     """Serve with `python <command>`, in which {port} is the port, until the end of the block."""
@@ -64,7 +68,8 @@ def web_server(system: System, command: Sequence[str] = RUN_WEB, **env: str) -> 
     server = Group(leader)
     try:
         with client_of(f"http://127.0.0.1:{port}", timeout=30, limits=LIMITS) as http:
-            wait_until(lambda: http.get("/readyz").status_code == 200, "a web process", 60)
+            wait_until(lambda: leader.poll() is not None or _is_ready(http), "a web process", 60)
+            assert leader.poll() is None, f"it has ended with {leader.returncode}, for which see its last line"
             yield WebServer(port, http, psutil.Process(leader.pid))
     finally:
         end([server])

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.acceptance
 
 MIB = 1 << 20
 TYPE = "urn:problem-type:writebehind:"

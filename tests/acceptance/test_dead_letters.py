@@ -16,7 +16,7 @@ from tests.waiting import slowness, wait_until
 
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.acceptance
 
 
 def test_five_of_a_hundred_are_refused(system: System):

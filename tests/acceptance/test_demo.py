@@ -13,8 +13,9 @@ import pytest
 
 from tests.tiers import long
 from tests.waiting import wait_until
+from writebehind.local.supervisor import bound_to_parent
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.acceptance
 
 DEMO = (sys.executable, "-m", "writebehind", "demo")
 #: Longer than what waits for MongoDB, seconds.
@@ -71,7 +72,7 @@ def test_a_document_changed_behind_its_back_fails_the_demo():
 @long
 def test_a_mongodb_that_stands_still_loses_nothing(tmp_path):
     """It does what it was sent when it goes on, and is sent some of it again: nothing is lost, or done twice."""
-    command = [*DEMO, "--documents", "3000", "--json", "--keep", str(tmp_path / "demo")]
+    command = bound_to_parent([*DEMO, "--documents", "3000", "--json", "--keep", str(tmp_path / "demo")])
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         said = iter(process.stderr.readline, "")
         assert any("sending: " in line for line in said)
@@ -95,7 +96,7 @@ def test_a_mongodb_that_stands_still_loses_nothing(tmp_path):
 def test_ctrl_c_leaves_nothing_behind(tmp_path):
     """An interrupted demo says so in one line, ends with 130, and every process that it started is gone."""
     state = tmp_path / "demo" / "up.json"
-    command = [*DEMO, "--documents", "20000", "--keep", str(state.parent)]
+    command = bound_to_parent([*DEMO, "--documents", "20000", "--keep", str(state.parent)])
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while "sending: " not in process.stdout.readline():
             pass

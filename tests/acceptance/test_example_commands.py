@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,7 +22,6 @@ from writebehind.local.supervisor import Group, bound_to_parent, end
 
 pytestmark = [
     pytest.mark.acceptance,
-    pytest.mark.timeout(120),
     pytest.mark.skipif(shutil.which("curl") is None, reason="curl is what they show, and is not installed"),
     pytest.mark.skipif(bool(VARIANT), reason="they are for the system that `make run` starts"),
 ]
@@ -38,14 +37,14 @@ def shown(example: str) -> list[str]:
 
 
 class Root:
-    """The repository's root in which a system runs: terminals in which nothing is set."""
+    """The repository's root in which a system runs: terminals in which nothing is set but what must be."""
 
-    def __init__(self, directory: Path, started: ExitStack) -> None:
+    def __init__(self, directory: Path, started: ExitStack, env: Mapping[str, str]) -> None:
         self._directory = directory
         self._started = started
         self._port = str(free_port())
         outside = {name: value for name, value in os.environ.items() if name not in SERVERS | {"PYTHONPATH"}}
-        self._env = {name: value for name, value in outside.items() if not name.startswith("WRITEBEHIND_")}
+        self._env = {name: value for name, value in outside.items() if not name.startswith("WRITEBEHIND_")} | env
 
     def _words(self, lines: list[str]) -> list[str]:
         here = [line.replace(PORT, self._port) for line in (". .venv/bin/activate", *lines)]
@@ -86,7 +85,7 @@ def root(system, tmp_path) -> Iterator[Root]:
     for name in ("examples", "writebehind.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
     with ExitStack() as started:
-        yield Root(tmp_path, started)
+        yield Root(tmp_path, started, system.broker)
 
 
 def test_the_flask_application(system, root):

@@ -18,12 +18,13 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import System, start
+from tests.acceptance.variants import own_server
 from tests.load import Client, Writes
 from tests.servers import freeze, resume
 from tests.tiers import long
 from tests.waiting import wait_until
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, EmbeddedServer
-from writebehind.local.up import default_procfile
+from writebehind.local.procfile import default_procfile
 from writebehind.outage_log import QUIET_S
 
 #: So many lines are told at most, over all processes.
@@ -33,7 +34,7 @@ HANGS_S = {"redis": 5, "mongodb": 10}
 #: Lines that say how an outage ends, and that count what failed meanwhile.
 OVER = {"redis_back", "breaker_closed"}
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.acceptance
 
 
 class Misses(Client):
@@ -94,6 +95,7 @@ def pause(seconds: float) -> None:
     wait_until(lambda: time.monotonic() >= over, "a while to be over", seconds + 1)
 
 
+@own_server
 @long
 @pytest.mark.parametrize("how", ["ends", "is killed", "hangs"])
 @pytest.mark.parametrize("which", ["redis", "mongodb"])

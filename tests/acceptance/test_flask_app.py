@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 from writebehind.local.embedded import free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.acceptance
 
 EXAMPLES = ROOT / "examples"
 GUNICORN = ("-m", "gunicorn", "--preload", "--workers", "2", "--threads", "4", "--bind", "127.0.0.1:{port}")

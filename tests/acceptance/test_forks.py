@@ -21,18 +21,19 @@ from tests.acceptance.variants import GUNICORN, LARGE, VARIANT, WEB_PROCESSES, W
 from tests.conftest import TOPOLOGY
 from tests.tiers import long
 from tests.tls import TlsFront
+from tests.topologies import OF_ONE_SERVER
 from tests.waiting import wait_until
 from writebehind import Pipeline, connect, load_settings
 from writebehind.celery import FlushPublisher
 from writebehind.local.embedded import EmbeddedMongo, free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.acceptance
 
-DOCUMENTS, READERS, READS = 200, 16, 200
+DOCUMENTS, READERS, READS = 200, 16, 80
 #: Ways to Redis, and how long a child lives. Each is tried once; `make variants` tries each with each. TLS ends
 #: before one port.
-ALL = ["plain", "tls"] if TOPOLOGY in {"single", "redis"} else ["plain"]
+ALL = ["plain", "tls"] if TOPOLOGY in OF_ONE_SERVER else ["plain"]
 WAYS = ALL if VARIANT else ALL[-1:]
 CHILDREN = {"for good": None, "for two tasks": 2}
 PAIRS = [

@@ -17,7 +17,7 @@ from tests.acceptance.servers import WebServer, web_server
 from tests.tiers import long
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, long, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.acceptance, long]
 
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 KEY = f"wb_{'0' * 12}_{'k' * 43}"

@@ -24,7 +24,7 @@ from tests.proxy import Proxy, rerouted
 from tests.tiers import cases
 from tests.waiting import slowness, wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.acceptance
 
 #: What a machine with other work may take for requests that one without it answers in milliseconds, seconds. It is
 #: far below the patience of the server, for which slow clients would hold others up if they could.
@@ -168,19 +168,20 @@ def server(system: System) -> Iterator[WebServer]:
         for name in ("large", *(f"large{n}" for n in range(20))):
             served.http.put(f"/v1/users/{name}", json=text).raise_for_status()
         served.http.put("/v1/users/innocent", json={}).raise_for_status()
-        write_large(system)
+        # What other programs write, who are bound by nothing but MongoDB's 16 MB.
+        system.database.users.insert_one({"_id": "foreign", "a": [1] * 1_200_000})
+        system.database.users.insert_one({"_id": "regex", "a": Regex("\x01" * 15_000_000)})
         with dead_letters(system, served):
             yield served
 
 
-def write_large(system: System) -> None:
-    """What other programs write, who are bound by nothing but MongoDB's 16 MB."""
+@pytest.fixture(scope="module")
+def more_of_others(system: System, server: WebServer) -> None:
+    """Documents as large, for cases of `make long`: each takes the server half a second."""
     documents = system.database.users
-    documents.insert_one({"_id": "foreign", "a": [1] * 1_200_000})
     documents.insert_one({"_id": "nested", "a": {"$a": [[]] * 1_200_000}})
     documents.insert_one({"_id": "ten", "a": "x" * 10_000_000})
     documents.insert_one({"_id": "control", "a": "\x01" * 15_000_000})
-    documents.insert_one({"_id": "regex", "a": Regex("\x01" * 15_000_000)})
     for collection, names in (("users", STRINGS), ("cold", COLD)):
         for one in names:
             system.database[collection].insert_one({"_id": one, "a": "x" * 15_000_000})
@@ -241,6 +242,7 @@ def trickle(held: list[socket.socket], enough: threading.Event) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("more_of_others")
 def test_all_slow_clients_at_once(server):
     """64 send bodies byte by byte, 64 take no answer of 10 MB, and 2,000 connections say nothing."""
     body = f"PUT /v1/users/x HTTP/1.1\r\n{HEAD}Content-Length: 900000\r\n\r\n"
@@ -330,8 +332,10 @@ def test_more_slow_clients_than_there_may_be_connections(small, sent, more):
 
 
 @pytest.mark.parametrize(("method", "path", "body"), cases(GREEDY, GREEDY.keys() - DEAR))
-def test_greedy_requests_stop_nobody(server, method, path, body):
+def test_greedy_requests_stop_nobody(request, server, method, path, body):
     """Health, reads and writes are answered soon while as many of them run as there are threads."""
+    if request.node.get_closest_marker("long"):
+        request.getfixturevalue("more_of_others")
     enough = False
     headers = {"Content-Type": "application/merge-patch+json" if method == "PATCH" else "application/json"}
     if body == CANONICAL:
@@ -390,7 +394,10 @@ def far_from_mongodb(system: System) -> Iterator[tuple[WebServer, Proxy]]:
             yield served, way
 
 
-@pytest.mark.parametrize(("method", "path", "expected"), SLOW_MONGODB.values(), ids=SLOW_MONGODB)
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    cases(SLOW_MONGODB, {"changes of one document", "reads of several", "writes that wait for MongoDB"}),
+)
 def test_a_slow_mongodb_keeps_nobody_from_what_redis_has(far_from_mongodb, method, path, expected):
     """However many wait for MongoDB, others are answered within a second, and too many are told to come again."""
     server, way = far_from_mongodb
@@ -455,7 +462,7 @@ def test_a_body_that_does_not_come_is_refused(impatient, sent):
     assert 404 == impatient.http.get("/v1/users/late").status_code
 
 
-@pytest.mark.parametrize("path", ["/v1/users/large", "/openapi.json"])
+@pytest.mark.parametrize("path", [pytest.param("/v1/users/large", marks=pytest.mark.long), "/openapi.json"])
 def test_an_answer_that_is_not_taken_is_given_up(impatient, path):
     """The connection is closed, so that it costs neither memory nor one of the connections that there may be."""
 

@@ -20,7 +20,6 @@ from writebehind.redis.keys import partition_keys
 
 pytestmark = [
     pytest.mark.acceptance,
-    pytest.mark.timeout(300),
     long,  # tests/integration/topology/growth has each step of it
     pytest.mark.skipif(TOPOLOGY == "servers", reason="on servers with names the number changes offline only"),
 ]

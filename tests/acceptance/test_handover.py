@@ -16,9 +16,9 @@ from tests.proxy import Proxy
 from tests.tiers import long
 from tests.waiting import wait_until
 from writebehind.local.embedded import EmbeddedMongo
-from writebehind.local.up import default_procfile
+from writebehind.local.procfile import default_procfile
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180), long]
+pytestmark = [pytest.mark.acceptance, long]
 
 LEASE_MS = 2_500
 #: Long enough for 5,000 documents to be written and a worker to be ended before any of them is due.

@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.servers import RUN_WEB, WebServer, web_server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.acceptance
 
 GUNICORN = ("-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--threads", "4", "web.app:create_app()")
 GRANIAN = ("-m", "granian", "--interface", "wsgi", "--factory", "--port", "{port}", "web.app:create_app")

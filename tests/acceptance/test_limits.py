@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.conftest import NO_TLS, System
 from tests.acceptance.servers import WebServer, web_server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.acceptance
 
 PROCESSES, RATE, WINDOW_S = 3, 50, 1
 #: Ids in each request, and how long clients go on, seconds.

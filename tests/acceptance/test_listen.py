@@ -13,7 +13,7 @@ import pytest
 from tests.waiting import slowness, wait_until
 from writebehind.redis import keys
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.acceptance
 
 #: What others do is to be seen within this time, seconds.
 SEEN_WITHIN_S = 1.0

@@ -16,12 +16,12 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import CONFIG, ROOT, System, start
-from tests.acceptance.variants import VARIANT
+from tests.acceptance.variants import VARIANT, own_server
 from tests.servers import GuardedRedis
 from tests.waiting import wait_until
 from writebehind.local.embedded import EmbeddedMongo
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.acceptance
 
 #: Ids that would forge lines.
 IDS = ["a%0Ab", "a%E2%80%A8b", "a%1B%5B2Kb", "a%C2%85b", "a%00b", "%7B%22level%22:%22info%22%7D%0A"]
@@ -167,13 +167,12 @@ def test_each_change_of_state_is_an_event(told):
     assert 503 in answers["statuses"]
 
 
+@own_server
 def test_a_web_process_that_was_killed_is_told_once(told):
     """Which one, and by which signal; nothing else says that it has ended."""
     of_web = [
         one for one in records(told["directory"]) if one["process"] == "web" and "granian" not in one["logger"]
     ]
-    if not of_web:
-        pytest.skip("another server serves the API")
     (one,) = (one for one in of_web if one.get("event") == "web_process_ended")
     assert (told["answers"]["killed"], -signal.SIGKILL) == (one["child"], one["exit_status"])
     assert "was ended by SIGKILL, and is started anew" in one["message"]

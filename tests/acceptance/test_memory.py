@@ -13,8 +13,9 @@ from pymongo import MongoClient
 
 from tests.sizes import FOREIGN_LIMIT, VERSION_BYTES, sized
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
+from writebehind.local.supervisor import bound_to_parent
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.acceptance
 #: Memory of a reader depends on how far the server is ahead of it: beside other tests it says little.
 by_itself = pytest.mark.skipif("MEMORY" not in os.environ, reason="takes two minutes by itself: `make memory`")
 
@@ -98,7 +99,7 @@ def mebibytes(process: subprocess.Popen[str]) -> float:
 
 def start(work: str, redis: EmbeddedRedis, mongo: EmbeddedMongo) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", PROLOGUE + work + EPILOGUE, redis.url, mongo.url]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(bound_to_parent(command), stdout=subprocess.PIPE, text=True)
 
 
 @by_itself

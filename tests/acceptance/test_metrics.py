@@ -14,12 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.conftest import SETTINGS, System, start
 from tests.acceptance.topology import servers
+from tests.acceptance.variants import own_server
 from tests.tiers import long
 from tests.waiting import wait_until
-from writebehind.local.up import default_procfile
+from writebehind.local.procfile import default_procfile
 from writebehind.settings.running import STATE_FILE
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.acceptance
 
 DOCUMENT = "/v1/{collection}/{id}"
 USERS = {"collection": "users"}
@@ -102,6 +103,7 @@ def make_outage(system: System) -> list[httpx.Response]:
         os.kill(mongo, signal.SIGCONT)
 
 
+@own_server
 def test_the_figures_equal_what_was_done(system):
     """Over two web processes and two workers, of which one each is killed, an outage, and documents refused."""
     system.database.create_collection(
@@ -208,4 +210,10 @@ def test_counts_go_on_after_all_was_stopped(system):
     system.connect()
     system.wait_until_ready()
 
-    assert Page(system).sum("writebehind_writes_total", **USERS) == before
+    def after() -> float | None:
+        try:
+            return Page(system).sum("writebehind_writes_total", **USERS)
+        except httpx.ConnectError:  # the exporter has not started yet
+            return None
+
+    assert before == wait_until(after, "the exporter", 30)

@@ -19,6 +19,8 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import LIMITS, System, in_threads
+from tests.acceptance.variants import own_server
+from tests.tiers import long
 from tests.waiting import slowness, wait_until
 from writebehind.celery import names
 from writebehind.celery.configuration import create_app
@@ -32,7 +34,7 @@ log = logging.getLogger(__name__)
 #: Who answers when workers are asked.
 WORKERS = 2
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.acceptance
 
 
 def celery(system: System):
@@ -217,7 +219,7 @@ def test_a_worker_killed_in_the_middle_of_its_writes(system):
     wait_until(lambda: system.stack.pids()["worker"] != victim, "another worker", 30)
 
 
-@pytest.mark.parametrize("name", ["maintenance", "beat", "flower"])
+@pytest.mark.parametrize("name", ["maintenance", *(pytest.param(one, marks=long) for one in ("beat", "flower"))])
 def test_a_killed_process_is_not_missed(system, name):
     """2,000 documents are in MongoDB within 30 s, whichever other process dies, and another takes its place."""
     written = system.put_all(f"kill-{name}-", 2000)
@@ -314,6 +316,7 @@ def test_an_embedded_server_is_started_again(system, name):
     assert after == system.stored_versions(f"after-{name}-")
 
 
+@own_server
 def test_a_frozen_web_process_is_named(system, monkeypatch):
     """By the doctor beside the system, and in the log of `up`: clients hear nothing, and no server is away."""
     monkeypatch.setattr(api, "DATA_DIR", str(system.stack.data_dir))
@@ -321,14 +324,31 @@ def test_a_frozen_web_process_is_named(system, monkeypatch):
     pipeline = SimpleNamespace(settings=settings)
     (one,) = api.check(pipeline)
     assert Level.OK is one.level, one
-    child = psutil.Process(system.stack.pids()["web"]).children()[0]
+    web = system.stack.pids()["web"]
+    child = psutil.Process(web).children()[0]
     log = system.stack.data_dir / "log" / "system.log"
+    with stopped(web):
+        (one,) = api.check(pipeline)
+        assert (Level.WARNING, True) == (one.level, f"process {web} of it is stopped" in one.found), one
+    with stopped(system.stack.pid):
+        (one, answers) = api.check(pipeline)
+        assert (Level.WARNING, Level.OK) == (one.level, answers.level), one
+        assert f"`kill -CONT {system.stack.pid}`" in one.advice
     with stopped(child.pid):
         (one,) = api.check(pipeline)
         assert (Level.FAILURE, True) == (one.level, f"process {child.pid} is stopped" in one.found), one
         assert f"`kill -CONT {child.pid}`" in one.advice
-        wait_until(lambda: f"process {child.pid} is stopped, `kill -CONT`" in log.read_text(), "a line of it", 30)
+        wait_until(
+            lambda: f"process {child.pid} is stopped, `kill -CONT {child.pid}`" in log.read_text(),
+            "a line of it",
+            30,
+        )
     wait_until(lambda: "the API answers again" in log.read_text(), "a line that it is over", 30)
+    beat, exporter = (system.stack.pids()[name] for name in ("beat", "exporter"))
+    with stopped(beat), stopped(exporter):  # of which each tells that the other is silent
+        for name, pid in (("beat", beat), ("exporter", exporter)):
+            line = f"process {pid} of {name} is stopped: `kill -CONT {pid}`"
+            wait_until(lambda line=line: line in log.read_text(), "a line of it", 30)
     elsewhere = SimpleNamespace(settings=settings.model_copy(update={"redis_url": "redis://127.0.0.1:1/0"}))
     assert [] == [*api.check(elsewhere)]
 

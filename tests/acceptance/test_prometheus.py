@@ -18,6 +18,7 @@ import yaml
 
 from tests.acceptance.conftest import SETTINGS, System, start
 from tests.acceptance.topology import servers
+from tests.acceptance.variants import own_server
 from tests.prometheus import DEPLOY, PROMETHEUS, SELECTOR, SERIES, needs_prometheus, promtool
 from tests.tiers import long
 from tests.waiting import wait_until
@@ -151,6 +152,7 @@ def make_load(system: System, number: int) -> None:
     http.post("/v1/users:bulk", content=b" " * (17 << 20))
 
 
+@own_server
 @long
 def test_each_panel_shows_something(system, prometheus, rounds):
     """Each query of the dashboard returns numbers while the system is used, but those of what it does not have."""
@@ -204,6 +206,7 @@ def test_the_pages_are_well_formed(system, prometheus):
         assert promtool("check", "metrics", text=page) == ""
 
 
+@own_server
 def test_the_page_has_what_is_described(system, rounds):
     """Every series is there that is described, but those of what this system does not have."""
 

@@ -28,7 +28,9 @@ def test_documents_are_clean(writebehind_pipeline, writebehind_flush, turn):
     assert stored(writebehind_pipeline.settings) == []
     assert writebehind_flush().persisted == 1
     assert stored(writebehind_pipeline.settings) == [{"_id": "ada", "turn": turn}]
+    assert writebehind_pipeline.status()["lost_data"] == []
     users.put("bob", {})  # left pending
+    writebehind_pipeline.status()
 
 
 def test_an_application_finds_the_servers(writebehind_settings, monkeypatch):
@@ -80,6 +82,8 @@ def test_the_fixtures(tmp_path):
         tmp_path,
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WRITEBEHIND_")}
+    (counts := tmp_path / "counts").mkdir()
+    environment["WRITEBEHIND_METRICS_DIR"] = str(counts)  # where each test finds what the one before it knew
     done = subprocess.run(
         [*command, tmp_path], check=False, cwd=tmp_path, env=environment, capture_output=True, text=True
     )

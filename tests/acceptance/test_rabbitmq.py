@@ -28,9 +28,9 @@ from writebehind import load_settings
 from writebehind.celery.checks import broker as check_broker
 from writebehind.celery.depths import QueueDepths
 from writebehind.local.embedded import free_port
-from writebehind.local.up import default_procfile
+from writebehind.local.procfile import default_procfile
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180), needs_rabbitmq]
+pytestmark = [pytest.mark.acceptance, needs_rabbitmq]
 
 QUEUES = ("flush", "maintenance", "refresh")
 PERIODIC = {"sweep", "reconcile", "decay", "warm"}

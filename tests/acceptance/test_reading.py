@@ -6,7 +6,7 @@ import pytest
 
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.acceptance
 
 
 def test_stale_while_revalidate(system):

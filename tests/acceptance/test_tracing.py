@@ -28,7 +28,7 @@ from writebehind.local.embedded import EmbeddedMongo, free_port
 from writebehind.tallies.families import LOST_SPANS, REQUESTS
 from writebehind.tallies.tallies import Tallies
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.acceptance
 
 DOCUMENTS = 20
 #: The trace of a client, and the span in which it puts documents.

@@ -29,7 +29,7 @@ __all__ = [
     "test_stale_while_revalidate",
 ]
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180), long]
+pytestmark = [pytest.mark.acceptance, long]
 
 READERS, READS = 16, 200
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import ROOT, System, in_threads, start
+from tests.acceptance.variants import own_server
 from tests.tiers import long
-from writebehind.local.up import default_procfile
+from writebehind.local.procfile import default_procfile
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120), long]
+pytestmark = [pytest.mark.acceptance, long]
 
 WEB, WORKERS = {"web"}, {"worker", "maintenance", "beat"}
 
@@ -36,7 +37,9 @@ def previous(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("older", [WEB, WORKERS], ids=["older web", "older workers"])
+@pytest.mark.parametrize(
+    "older", [pytest.param(WEB, marks=own_server, id="older web"), pytest.param(WORKERS, id="older workers")]
+)
 def test_the_previous_commit_beside_this_one(previous, older, tmp_path):
     """Puts, increments and deletions under load end in MongoDB as they were acknowledged."""
     lines = [line for line in default_procfile().read_text().splitlines() if not line.startswith("#")]

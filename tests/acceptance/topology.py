@@ -1,4 +1,4 @@
-"""The system on another Redis than the embedded one: `TEST_TOPOLOGY=cluster pytest tests/acceptance`."""
+"""The system on another Redis or broker than the embedded one: `TEST_TOPOLOGY=cluster pytest tests/acceptance`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.conftest import BROKERS, TOPOLOGY
+from tests.rabbitmq import RabbitMQ
 from tests.topologies import chosen
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis
 
@@ -14,9 +15,11 @@ _STOPPED = (
     "it stops a server, and tells what one outage does: tests/integration/topology and tests/chaos do so here"
 )
 _OWN = "what it tries starts an embedded server itself"
-#: What is left out there, and why: modules, folders and tests of this package.
+#: Where the system starts Redis and MongoDB itself.
+EMBEDDED = frozenset(("single", "rabbitmq"))
+#: What is left out elsewhere, and why: modules, folders and tests of this package.
 ONE_SERVER = {
-    "console": _STOPPED,
+    "console": "it has servers of its own, which it stops",
     "test_few_lines.py": _STOPPED,
     "test_logs.py": _STOPPED,
     "test_outages.py": _STOPPED,
@@ -33,27 +36,39 @@ ONE_SERVER = {
 }
 
 
-def bound_to_one(nodeid: str) -> str:
-    """The reason why a test is left out where Redis is not the embedded one; empty where it is not."""
+def bound_to_one(nodeid: str, topology: str = TOPOLOGY) -> str:
+    """The reason why a test is left out where Redis is not the embedded one; empty where it is not left out."""
+    if topology in EMBEDDED:
+        return ""
     within = nodeid.removeprefix("tests/acceptance/")
     return next((why for name, why in ONE_SERVER.items() if within.startswith(name) and within != nodeid), "")
 
 
 @contextmanager
 def redis_servers(directory: Path) -> Iterator[dict[str, str]]:
-    """Redis as `TEST_TOPOLOGY` says, and a broker where Celery cannot use it, by the variables that name them."""
+    """Redis as `TEST_TOPOLOGY` says, and a broker where that is another, by the variables that name them."""
     with ExitStack() as stack:
         env = {"REDIS_URL": stack.enter_context(chosen(TOPOLOGY)(directory / "redis")).url}
-        if TOPOLOGY not in BROKERS:
-            env["BROKER_URL"] = stack.enter_context(EmbeddedRedis(directory / "broker")).url
-        yield env
+        yield env | stack.enter_context(broker(directory))
+
+
+@contextmanager
+def broker(directory: Path) -> Iterator[dict[str, str]]:
+    """Celery's broker where it is not Redis, or another one, by the variable that names it."""
+    if TOPOLOGY in BROKERS:
+        yield {}
+        return
+    kind = RabbitMQ if TOPOLOGY == "rabbitmq" else EmbeddedRedis
+    with kind(directory / "broker") as server:
+        yield {"BROKER_URL": server.url}
 
 
 @contextmanager
 def servers(directory: Path) -> Iterator[dict[str, str]]:
-    """What a system is given: nothing where it starts embedded servers, else Redis, and a MongoDB of its own."""
-    if TOPOLOGY == "single":
-        yield {}
+    """What a system is given: what it does not start itself."""
+    if TOPOLOGY in EMBEDDED:
+        with broker(directory) as env:
+            yield env
         return
     with redis_servers(directory) as env, EmbeddedMongo(directory / "mongodb") as mongo:
         yield {**env, "MONGODB_URL": mongo.url}

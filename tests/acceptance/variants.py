@@ -16,15 +16,21 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.tls import Authority, TlsFront
 from writebehind.local.embedded import LOOPBACK
 from writebehind.local.passwords import kept_password
+from writebehind.local.procfile import default_procfile
 from writebehind.local.stack import Stack
-from writebehind.local.up import default_procfile
 from writebehind.settings.running import STATE_FILE
 
 PARTS = ("preload", "prefork", "tls", "large")
 VARIANT = frozenset(filter(None, os.environ.get("VARIANT", "").split(",")))
+#: Of what the service's own web server does, beyond serving the API.
+own_server = pytest.mark.skipif(
+    "preload" in VARIANT, reason="of the service's own web server: gunicorn serves the API"
+)
 #: How many processes they have.
 WEB_PROCESSES, WORKER_PROCESSES = 4, 8
 #: Above the size from which PyMongo hands documents over in another way, bytes.

@@ -21,8 +21,8 @@ from tests.proxy import Proxy
 from tests.servers import freeze, resume
 from tests.tls import Authority, TlsFront
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, EmbeddedServer
+from writebehind.local.procfile import default_procfile
 from writebehind.local.stack import Stack
-from writebehind.local.up import default_procfile
 
 #: Processes of the Procfile that are hurt; Flower only watches, and is left out.
 PROCESSES = ("web", "worker", "other-worker", "maintenance", "beat", "listen")

@@ -20,7 +20,6 @@ SECONDS = 18
 
 @long
 @pytest.mark.acceptance
-@pytest.mark.timeout(300)
 def test_faults_break_no_promise(tmp_path):
     """While all is killed, frozen, cut off and slowed, what is acknowledged stands, and each read is true."""
     with System(tmp_path) as system:

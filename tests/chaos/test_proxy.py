@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.proxy import Proxy
+from tests.waiting import wait_until
 
 
 def test_a_stalled_connection_is_overtaken():
@@ -33,6 +34,20 @@ def test_a_stalled_connection_is_overtaken():
         stalled.settimeout(5)
         assert b"2" == stalled.recv(100)
         stalled.close()
+
+
+def test_who_is_gone_is_asked_for_no_more():
+    """A proxy forgets connections that have ended: it would ask for each of them whether it is to hang."""
+    with socket.create_server(("127.0.0.1", 0)) as server, Proxy(server.getsockname()[1]) as proxy:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", proxy.port)), server.accept()[0]:
+                wait_until(lambda: proxy.connections == 1, "it to be open")
+            wait_until(lambda: proxy.connections == 0, "it to be forgotten")
+        with socket.create_connection(("127.0.0.1", proxy.port)) as here, server.accept()[0]:
+            wait_until(lambda: proxy.connections == 1, "one to be open")
+            asked = []
+            proxy.hang(lambda who: bool(asked.append(who)))
+            assert {here.getsockname()} == set(asked)
 
 
 def test_some_hang_and_others_do_not():

@@ -12,7 +12,10 @@ from pymongo.collection import Collection as MongoCollection
 
 from tests.proxy import Proxy
 from tests.tls import TlsFront
+from tests.waiting import wait_until
 from writebehind import Pipeline, Settings
+from writebehind.celery.depths import QueueDepths
+from writebehind.celery.names import FLUSH_QUEUE
 from writebehind.cli import cli
 from writebehind.collection import Collection
 from writebehind.mongodb.sink import Sink
@@ -96,6 +99,19 @@ def run(settings, monkeypatch) -> Callable[..., Result]:
     return invoke
 
 
+@pytest.fixture
+def depths(settings, empty_broker) -> Iterator[QueueDepths]:
+    """How many messages wait in the broker, which was empty."""
+    depths = QueueDepths(settings)
+    yield depths
+    depths.close()
+
+
+def wait_for_tasks(depths: QueueDepths, count: int) -> None:
+    """Wait until the broker says of so many flush tasks that they wait: RabbitMQ counts some time later."""
+    wait_until(lambda: depths().get(FLUSH_QUEUE, 0) == count, f"{count} flush tasks in the broker")
+
+
 @contextmanager
 def full(wire: Wire) -> Iterator[None]:
     """Within it, Redis has no memory for anything more, and nothing to evict."""
@@ -104,6 +120,23 @@ def full(wire: Wire) -> Iterator[None]:
         yield
     finally:
         wire.call("CONFIG", "SET", "maxmemory", 0)
+
+
+@contextmanager
+def evicting(wire: Wire, policy: str) -> Iterator[None]:
+    """Within it, Redis is `full`, and evicts by a policy."""
+    before = wire.call("CONFIG", "GET", "maxmemory-policy")
+    wire.call("CONFIG", "SET", "maxmemory-policy", policy)
+    try:
+        with full(wire):
+            yield
+    finally:
+        wire.call(
+            "CONFIG",
+            "SET",
+            "maxmemory-policy",
+            dict(before)[b"maxmemory-policy"] if isinstance(before, dict) else before[1],
+        )
 
 
 def put(pipeline: Pipeline, count: int, n: int = 0) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from pymongo.server_api import ServerApi
 
 from tests.rewriting import Answer, Rewrite, RewritingProxy
 from writebehind import Pipeline
@@ -248,11 +249,11 @@ def test_a_server_without_hello(behind, proxy):
     assert Level.OK is found["mongodb write concern"].level
 
 
-def test_a_server_that_is_too_old(behind, monkeypatch):
+def test_a_server_that_is_too_old(behind, proxy):
     """A server that the driver does not speak with is no server that has to be started."""
-    monkeypatch.setattr("pymongo.common.MIN_SUPPORTED_WIRE_VERSION", 99)
-    monkeypatch.setattr("pymongo.topology_description.common.MIN_SUPPORTED_WIRE_VERSION", 99)
-    with MongoClient(behind.settings.mongodb_url) as client:
+    proxy.answer = lambda command: {"ok": 1.0, "maxWireVersion": 5} if "hello" in command else None
+    in_messages = ServerApi("1")  # the first command as well, which the proxy can read then
+    with MongoClient(behind.settings.mongodb_url, server_api=in_messages) as client:
         behind.sink.use(client)
         with pytest.raises(MongoUnavailableError, match="wire version"):
             behind.sink.hello()

@@ -9,27 +9,33 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from celery import Celery
 from flower.utils.broker import Broker
 from kombu.exceptions import OperationalError
 
-from tests.integration.conftest import put
+from tests.forking import in_child
+from tests.integration.conftest import put, wait_for_tasks
 from tests.proxy import Proxy
 from tests.tls import TlsFront
 from tests.waiting import slowness, wait_until
 from writebehind import Pipeline, load_settings
 from writebehind.alive import AliveFile
 from writebehind.celery.configuration import create_app
-from writebehind.celery.names import FLUSH
+from writebehind.celery.lost_hints import LostHints
+from writebehind.celery.names import FLUSH, FLUSH_QUEUE
 from writebehind.celery.publisher import FlushPublisher, publish
 from writebehind.celery.runtime import Runtime
 from writebehind.celery.tasks import register
 from writebehind.celery.work import Work
+from writebehind.errors import RedisUnavailableError
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.local.embedded import valkey_binary
+from writebehind.local.supervisor import bound_to_parent
 from writebehind.outage_log import OutageLog
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import partition_keys
@@ -99,7 +105,7 @@ def test_a_broker_on_a_unix_socket(tmp_path):
     """The pipeline's database on a socket in the file system is the broker's too."""
     path = tmp_path / "redis"
     options = ("--port", "0", "--unixsocket", str(path), "--dir", str(tmp_path), "--save", "")
-    with subprocess.Popen([str(valkey_binary()), *options], stdout=subprocess.DEVNULL) as server:
+    with subprocess.Popen(bound_to_parent([str(valkey_binary()), *options]), stdout=subprocess.DEVNULL) as server:
         try:
             wire = Wire(connection_pool(f"unix://{path}?db=3", TIMEOUT_MS))
             wait_until(lambda: wire.call("PING"), "the server")
@@ -153,13 +159,64 @@ def test_a_flush_that_neither_mongodb_nor_the_broker_takes_is_left_to_the_sweep(
     outages = OutageLog(logging.getLogger("runtime"))
     flusher = SimpleNamespace(flush=flush)
     pipeline = SimpleNamespace(flusher=flusher)
-    register(app, SimpleNamespace(pipeline=pipeline, note_broker=lambda line, _: outages.note("broker", line)))
+    lost = LostHints()
+    runtime = {"note_broker": lambda line, _: outages.note("broker", line), "lost_hints": lost}
+    register(app, SimpleNamespace(pipeline=pipeline, **runtime))
     task = app.tasks[FLUSH]
     task.push_request(id="a", retries=0, called_directly=False, is_eager=False, args=(0,), kwargs={})
 
     assert {"partition": 0, "interrupted": "it is down"} == task.run(0)
     assert "partition 0 is left to the sweep: " in caplog.text
     assert "Traceback" not in caplog.text
+    replaced: list[int] = []
+    lost.replace(range(settings.partitions), replaced.extend)
+    assert [0] == replaced
+
+
+@pytest.mark.parametrize(
+    "how", ["a task failed", "a child's task failed", "a look failed", "it has another connection"]
+)
+def test_a_worker_replaces_the_hints_that_it_has_lost(pipeline, settings, depths, monkeypatch, how):
+    """At its next look, by new tickets, while the former ones stand; at the one after where the broker is away."""
+    app = create_app(settings)
+    runtime = Runtime(app, settings, publishing=app)
+    runtime.pipeline = Pipeline(settings, hints=runtime.hint, wire=pipeline.store._wire, client=pipeline._client)
+    register(app, runtime)
+    consumes = SimpleNamespace(consuming_from=lambda name: name == FLUSH_QUEUE)
+    runtime._consumer = SimpleNamespace(task_consumer=consumes)
+    runtime._check_again()
+    put(pipeline, 1)
+    number = pipeline.store.partition_of("slow/s:u0")
+    key, wire = partition_keys(number).scheduled, pipeline.store._wire
+    before = wire.call("GET", key)
+    runtime._check_again()
+    assert before == wire.call("GET", key)
+    wait_for_tasks(depths, 0)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RedisUnavailableError("it is down")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(runtime.pipeline.flusher, "flush", fail)
+        broken.setattr(runtime.pipeline, "check", fail)
+        if how == "it has another connection":
+            runtime._consumer.task_consumer = SimpleNamespace(consuming_from=consumes.consuming_from)
+        else:
+            ask = runtime._check_again if how == "a look failed" else partial(app.tasks[FLUSH].run, number, "")
+            if how == "a child's task failed":
+                ask = partial(in_child, ask)
+            with pytest.raises((RedisUnavailableError, pytest.fail.Exception), match="it is down"):
+                ask()
+    with monkeypatch.context() as broken:
+        broken.setattr("writebehind.celery.runtime.publish", Mock(side_effect=OperationalError("it is away")))
+        runtime._check_again()
+    wait_for_tasks(depths, 0)
+    runtime._check_again()
+
+    wait_for_tasks(depths, 1)
+    assert before != wire.call("GET", key)
+    runtime._check_again()
+    wait_for_tasks(depths, 1)
 
 
 def test_heartbeats_that_redis_does_not_take_are_no_lines_of_their_own(settings, caplog):
@@ -173,6 +230,22 @@ def test_heartbeats_that_redis_does_not_take_are_no_lines_of_their_own(settings,
     for _ in range(20):
         work.once()
     assert ["redis_lost"] == [one.event for one in caplog.records]
+
+
+def test_a_closed_connection_proves_nothing(settings, caplog):
+    """It is no fault of the worker, and no line: its consumer says why it connects anew."""
+    app = create_app(settings)
+    runtime = Runtime(app, settings, publishing=app)
+    excuses: list[bool] = []
+    runtime._work = SimpleNamespace(
+        is_full=lambda: False, excuse=lambda: excuses.append(True), proven_ago=lambda: None
+    )
+    with app.connection_for_write() as connection:
+        channel = connection.channel()
+        runtime._consumer = SimpleNamespace(task_consumer=app.amqp.TaskConsumer(channel, queues=[]))
+        channel.close()
+        runtime._prove("worker")
+    assert ([True], []) == (excuses, caplog.records)
 
 
 @pytest.mark.parametrize("is_redis", [True, False])

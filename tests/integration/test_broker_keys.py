@@ -16,6 +16,7 @@ import pytest
 from kombu.transport.redis import Channel
 
 from tests.integration.conftest import environment
+from tests.tiers import long
 from tests.waiting import wait_until
 from writebehind.celery.configuration import create_app
 from writebehind.celery.names import FLUSH_QUEUE, QUEUES
@@ -89,7 +90,7 @@ def worker_of(settings: Settings, log: Path, pool: str) -> Iterator[subprocess.P
         end([Group(process)])
 
 
-@pytest.fixture(params=["threads", "prefork"])
+@pytest.fixture(params=[pytest.param("threads", marks=long), "prefork"])
 def worker(request, settings, broken) -> Iterator[subprocess.Popen[bytes]]:
     """One that has started on keys of which none has its type."""
     for (key, kind), other in zip(KEYS.items(), cycle(PUT), strict=False):

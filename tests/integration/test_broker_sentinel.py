@@ -13,6 +13,7 @@ from writebehind.celery.configuration import create_app
 from writebehind.celery.publisher import publish
 from writebehind.errors import ConfigurationError
 from writebehind.local.embedded import free_port, valkey_binary
+from writebehind.local.supervisor import bound_to_parent
 from writebehind.redis.pending import Hint
 
 
@@ -21,7 +22,8 @@ def test_hints_reach_the_server_that_a_sentinel_names(one_valkey, tmp_path, sett
     """In the database of the URL; a Sentinel that is not there is passed over."""
     port, config = free_port(), tmp_path / "sentinel.conf"
     config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor shop 127.0.0.1 {one_valkey.port} 1\n")
-    with subprocess.Popen([str(valkey_binary()), str(config), "--sentinel"], stdout=subprocess.DEVNULL) as server:
+    command = bound_to_parent([str(valkey_binary()), str(config), "--sentinel"])
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
             with redis.Redis(port=port) as client:
                 wait_until(lambda: client.sentinel_master("shop"), "the Sentinel")

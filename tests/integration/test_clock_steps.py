@@ -130,6 +130,24 @@ def test_writes_after_the_step_are_newer(pipeline, users, step, stored):
     assert 1 == pipeline.status()["pending"]
 
 
+def test_what_was_written_while_the_clock_was_behind_is_no_conflict(pipeline, users, move, stored):
+    """The clock has come to the versions of before when it is flushed: MongoDB's are older all the same."""
+    users.put("ada", {"n": 1})
+    users.put("bob", {"n": 1})
+    flush_what_is_due(pipeline)
+    pipeline.store.cache.invalidate_many(
+        ["users/s:ada", "users/s:bob"]
+    )  # or a write would go above what is cached
+    move(-3)
+    users.put("ada", {"n": 2})
+    users.delete("bob")
+    move(0)
+    flush_what_is_due(pipeline)
+
+    assert [2] == [one["n"] for one in stored.find()]
+    assert (0, 0) == tuple(pipeline.status()[one] for one in ("pending", "dead_letters"))
+
+
 def test_the_next_task_is_wanted_in_time(pipeline, step, hints):
     """Releasing a partition asks for a task after the flush delay at most, and a sweep finds what was left."""
     pipeline.collection("slow").put("ada", {})
@@ -211,6 +229,29 @@ def test_an_age_while_mongodb_does_not_take_it(pipeline, users):
 
     assert [1] == [one.attempts for one in postpone(pipeline.store, partition, [outcome], others=True)]
     assert pipeline.status()["oldest_pending_seconds"] >= 0.3
+
+
+def test_an_age_after_a_pause(pipeline, users):
+    """What MongoDB does not take when it is sent at last is as old as it was, and is seen behind later writes."""
+    began = time.monotonic()
+    users.put("ada", {})
+    partition = pipeline.store.partition_of("users/s:ada")
+    entry = users.read("ada").entry
+    wait_until(lambda: time.monotonic() - began > 0.5, "some age, which no flush ends")
+    sent_ms = pipeline.store.now_ms()
+    pipeline.store.pending.record_sending(partition, {"users/s:ada": entry})
+    postpone(pipeline.store, partition, [late("users", "ada", entry)], others=True)
+    pending = partition_keys(partition).pending  # as if postponed often
+    pipeline.store._wire.call(
+        "ZADD", pending, "XX", pipeline.store.now_ms() + 60_000, "users/s:ada"
+    )  # as if often
+    for number in range(50 * pipeline.store.partitions):
+        users.put(f"bob{number}", {})
+
+    status = pipeline.status(partitions=True)
+    age_s = status["by_partition"][partition]["oldest_pending_seconds"]
+    assert age_s >= 0.5 + (pipeline.store.now_ms() - sent_ms) / 1000 - 0.2
+    assert status["oldest_pending_seconds"] >= age_s - 0.2
 
 
 def late(collection: str, name: str, entry):

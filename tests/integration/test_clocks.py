@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 from celery.beat import Scheduler
@@ -30,7 +32,7 @@ STEPS = [timedelta(minutes=10), timedelta(minutes=-10)]
 
 
 @pytest.fixture
-def app(settings, broker_wire):
+def app(settings, empty_broker):
     return create_app(settings)
 
 
@@ -45,13 +47,14 @@ def messages(app, queue: str) -> list:
 
 @pytest.fixture
 def logging_as_it_is():
-    """A worker in this process leaves the logging of the other tests alone."""
+    """A worker in this process leaves the logging of the other tests alone, and its words in the environment."""
 
     def leave(**_):
         """Having a receiver is enough."""
 
     setup_logging.connect(leave)
-    yield
+    with patch.dict(os.environ):
+        yield
     setup_logging.disconnect(leave)
 
 

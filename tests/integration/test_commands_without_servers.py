@@ -17,8 +17,6 @@ from writebehind.operations.doctor import Level, examine
 from writebehind.redis import keys
 from writebehind.settings.installation import Settings
 
-pytestmark = pytest.mark.one_server("a proxy stands before one port")
-
 #: Which commands need MongoDB, with words that they must not say, as if they had done something.
 OF_MONGODB = {
     "reconcile": "keys:",
@@ -114,11 +112,14 @@ def test_a_part_that_is_not_due_is_told(run, filled):
     assert (3, True) == (busy.exit_code, "somebody else reconciles" in busy.stderr)
 
 
-@pytest.mark.parametrize("which", ["redis", "mongodb"])
+@pytest.mark.parametrize(
+    "which",
+    [pytest.param("redis", marks=pytest.mark.one_server("a proxy stands before one port of Redis")), "mongodb"],
+)
 def test_doctor_waits_for_a_server_that_hangs_once(settings, valkey, way_to, mongo, which):
     """It says which one does not answer, within seconds, and what the other one says."""
-    ports = {"redis": valkey.port, "mongodb": mongo.port}
-    with way_to(which, ports[which]) as way, connect(_by(settings, way, which)) as pipeline:
+    server = valkey if which == "redis" else mongo
+    with way_to(which, server.port) as way, connect(_by(settings, way, which)) as pipeline:
         pipeline.status()
         slow = slowness()
         way.proxy.hang()

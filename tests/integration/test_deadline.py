@@ -14,8 +14,6 @@ from writebehind import Durability, Pipeline
 from writebehind.deadline import endless, ends_at, left_s
 from writebehind.errors import MongoBusyError, MongoUnavailableError
 
-pytestmark = pytest.mark.one_server("a proxy stands before one port")
-
 #: Deadline of a thread, and of what it asks MongoDB for, seconds.
 SOON_S, LATE_S = 0.5, 20.0
 

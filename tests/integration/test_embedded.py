@@ -31,7 +31,7 @@ from writebehind.local.embedded import (
     free_port,
     lock_directory,
 )
-from writebehind.local.up import _servers
+from writebehind.local.own_servers import OwnServers
 
 
 class RedisData:
@@ -113,7 +113,7 @@ def test_an_idle_server_stops_soon(tmp_path):
 
 def test_what_the_data_may_take_is_limited(tmp_path):
     """As the settings say; when it is full, only what MongoDB has is evicted."""
-    server = _servers(load_settings(embedded_redis_mib=7), tmp_path, "no")["redis"]
+    server = OwnServers(load_settings(embedded_redis_mib=7), tmp_path, "no")["redis"]
     with server, redis.Redis.from_url(server.url, decode_responses=True) as client:
         found = client.config_get("maxmemory*")
         server.kill()

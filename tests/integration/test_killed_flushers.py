@@ -8,11 +8,10 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 from tests.counts import adds_up
 from tests.integration.conftest import environment
 from tests.waiting import wait_until
+from writebehind.local.supervisor import bound_to_parent
 from writebehind.operations.drain import drain
 
 #: Kills, and seconds within which each comes once the flusher is at work.
@@ -27,15 +26,15 @@ while True:
 """
 
 
-@pytest.mark.timeout(180)
 def test_counts_are_what_happened(pipeline, settings):
     """Each write is counted when it is acknowledged, and once more when it is known what has become of it."""
     chance = random.Random(5)
     env = {**os.environ, **environment(settings), "WRITEBEHIND_LEASE_MS": "1000"}
     env |= {"WRITEBEHIND_DEFAULTS__FLUSH_DELAY_MS": "0", "WRITEBEHIND_MONGODB_TIMEOUT_MS": "400"}
     users, acknowledged = pipeline.collection("users"), 0
+    command = bound_to_parent([sys.executable, "-c", FLUSHER])
     for _ in range(KILLS):
-        with subprocess.Popen([sys.executable, "-c", FLUSHER], env=env, stdout=subprocess.PIPE) as flusher:
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE) as flusher:
             try:
                 assert flusher.stdout is not None
                 assert b"at work\n" == flusher.stdout.readline()

@@ -19,7 +19,7 @@ from web.app import create_app
 from writebehind import Pipeline, connect, last_known
 from writebehind.cli import cli
 from writebehind.cli.status import without_redis
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import MongoBusyError, MongoUnavailableError, RedisUnavailableError
 from writebehind.last_known import LastKnown
 from writebehind.monitoring.page import Page
 from writebehind.monitoring.watchers import Watchers
@@ -101,6 +101,60 @@ def test_the_status_of_the_api(pipeline, proxy):
 
     ready = client.get("/readyz").json
     assert (False, None, None) == (ready["ready"], ready["workers"], ready["silent_workers"])
+
+
+class MadeUp:
+    """A MongoDB that gives a sign of life after some time, or fails; the driver has seen one before, or not."""
+
+    def __init__(self, *, takes_s: float = 0.0, error: Exception | None = None, seen: bool = True) -> None:
+        self._takes_s, self._error, self._seen = takes_s, error, seen
+        self.asked = 0
+
+    def ping(self, *, timeout_s: float) -> None:
+        self.asked += 1
+        if self._error:
+            raise self._error
+        if self._takes_s > timeout_s:
+            raise MongoUnavailableError("MongoDB does not answer", inner="no answer came in time", outage=True)
+
+    def unreachable(self) -> str:
+        return ""
+
+    def round_trip_s(self) -> float:
+        return 0.001 if self._seen else 0.0
+
+
+def test_both_servers_are_away(pipeline, proxy, monkeypatch):
+    """Both are named, each with what to do: who sees to one of them alone has not seen to it."""
+    assert not pipeline.keyring.is_on()  # known before, or nobody would be let in
+    hang(pipeline, proxy)
+    silent = MadeUp(takes_s=float("inf"))
+    monkeypatch.setattr(pipeline._status, "_life", silent)
+    client = create_app(pipeline).test_client()
+    redis, mongodb = client.get("/admin/status").json["to_do"]
+    assert ("redis", "mongodb") == (redis["about"], mongodb["about"])
+    assert "MongoDB does not answer" == mongodb["found"]
+    with (console := Console(width=200)).capture() as printed:
+        console.print(without_redis(None, (redis, mongodb)))
+    assert printed.get().startswith("Redis and MongoDB are away; ")
+    client.get("/admin/status")
+    assert 1 == silent.asked  # for all who ask within a second
+
+
+@pytest.mark.parametrize(
+    "life",
+    [
+        MadeUp(takes_s=1.0, seen=False),
+        MadeUp(error=MongoBusyError("as many wait as may")),
+    ],
+    ids=["a first connection", "no connection is free"],
+)
+def test_a_mongodb_that_answers_is_not_away(pipeline, proxy, monkeypatch, life):
+    """To connect takes its time, as does a crowd: neither is an outage."""
+    hang(pipeline, proxy)
+    monkeypatch.setattr(pipeline._status, "_life", life)
+    [only] = pipeline.status_without_redis(RedisUnavailableError("Redis does not answer"))["to_do"]
+    assert ("redis", 1) == (only["about"], life.asked)
 
 
 def test_the_page_for_prometheus(pipeline, proxy):

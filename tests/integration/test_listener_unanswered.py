@@ -12,13 +12,13 @@ from pymongo.errors import NotPrimaryError, ServerSelectionTimeoutError
 
 from tests.integration.doctor.conftest import found
 from tests.listening import Stream, listening_to, running, status, wait_to_listen
-from tests.proxy import Proxy
+from tests.proxy import Proxy, rerouted
 from tests.waiting import wait_until
-from writebehind import Pipeline
+from writebehind import Pipeline, connect
 from writebehind.change_stream.listener_state import UNHEARD_S
 from writebehind.cli.status import _listener
 from writebehind.mongodb.client import mongo_client
-from writebehind.operations.doctor.processes import is_unanswered
+from writebehind.process_remedies import is_unanswered
 from writebehind.tallies.tallies import Tallies
 from writebehind.times import duration
 
@@ -131,3 +131,60 @@ def test_it_says_that_it_listens_when_it_does(pipeline, monkeypatch, caplog):
 
     name = pipeline.settings.mongodb_database
     assert [[f"listens to changes of {name}"], [f"waits, as another one listens to changes of {name}"]] == said
+
+
+@pytest.fixture
+def way_to_redis(valkey) -> Iterator[Proxy]:
+    with Proxy(valkey.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def behind_both(behind, valkey, way_to_redis) -> Iterator[Pipeline]:
+    """One whose Redis is behind a proxy, too."""
+    url = rerouted(valkey.url, way_to_redis.port)
+    changes = {"redis_url": url, "redis_timeout_ms": 250, "confirm_timeout_ms": 125}
+    with connect(behind.settings.model_copy(update=changes)) as pipeline:
+        yield pipeline
+
+
+def hang_for_a_while(way_to_redis: Proxy, behind: Pipeline) -> None:
+    """Let Redis hang until what the listener has noted is old."""
+    way_to_redis.hang()
+    wait_until(lambda: heard_s(behind) > 2 * UNHEARD_S, "the note to be old", 30)
+
+
+@pytest.mark.one_server("a proxy stands before one port")
+def test_redis_that_hangs_for_a_while(behind, behind_both, way_to_redis, stored, monkeypatch):
+    """MongoDB is not blamed for it, and the listener goes on soon after, however long it pauses after failures."""
+    monkeypatch.setattr("writebehind.change_stream.listener.FAILED_FROM_S", 600.0)
+    monkeypatch.setattr("writebehind.change_stream.listener.FAILED_TO_S", 600.0)
+    with running(behind_both.listener()):
+        wait_to_listen(behind)
+        looks = [status(behind)]
+        hang_for_a_while(way_to_redis, behind)
+        stored.insert_one({"_id": "ada"})
+        way_to_redis.flow()
+
+        def is_back() -> bool:
+            looks.append(status(behind))
+            return looks[-1]["events"] > looks[0]["events"]
+
+        wait_until(is_back, "it to see a change", 30)
+    assert [] == [one for one in looks if one["away_seconds"] is not None or one["error"]]
+
+
+@pytest.mark.one_server("a proxy stands before one port")
+def test_mongodb_that_hangs_after_redis(behind, behind_both, way, way_to_redis):
+    """It counts as away for as long as it owes an answer: not since before Redis hung."""
+    with running(behind_both.listener()):
+        wait_to_listen(behind)
+        hang_for_a_while(way_to_redis, behind)
+        way.hang()
+        began = time.monotonic()
+        way_to_redis.flow()
+        try:
+            wait_until(lambda: status(behind)["away_seconds"], "the wait to be told", 30)
+            assert status(behind)["away_seconds"] < time.monotonic() - began
+        finally:
+            way.flow()

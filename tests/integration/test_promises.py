@@ -64,11 +64,15 @@ class Stepped:
         return step
 
 
+#: The step by which a flusher claims what is due; the one that finds nothing more lets go of the partition.
+LET_GO = "claim"
+
+
 class Paused:
     """A call in a thread of its own that stops at a step until it is told to go on."""
 
-    def __init__(self, call: Callable[[Callable[[str], None]], object], at: str) -> None:
-        self._at = at
+    def __init__(self, call: Callable[[Callable[[str], None]], object], at: str, *, times: int = 1) -> None:
+        self._at, self._left = at, times
         self._stopped, self._go_on = threading.Event(), threading.Event()
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(call,))
@@ -95,7 +99,8 @@ class Paused:
             self._stopped.set()
 
     def _report(self, step: str) -> None:
-        if step == self._at and not self._go_on.is_set():
+        self._left -= step == self._at
+        if not self._left and step == self._at and not self._go_on.is_set():
             self._stopped.set()
             assert self._go_on.wait(20)
 
@@ -188,12 +193,14 @@ class Promises(RuleBasedStateMachine):
             self.stepped_flush(partition, report)
         self.let_leases_run_out(partition)
 
-    @rule(name=names, kind=kinds, at=st.sampled_from(["entries", "write", "settle", "release"]))
+    @rule(name=names, kind=kinds, at=st.sampled_from(["entries", "write", "settle", LET_GO]))
     def begin_a_late_flush(self, name: str, kind: Kind, at: str) -> None:
         """A flusher stops before a step, for longer than its lease."""
         self.write(name, kind)
         partition = self.store.partition_of(self.id(name).member)
-        paused = Paused(lambda report: self.stepped_flush(partition, report), f"before {at}")
+        paused = Paused(
+            lambda report: self.stepped_flush(partition, report), f"before {at}", times=2 if at == LET_GO else 1
+        )
         assert not paused.over
         self.late_flushers.append(paused)
         self.let_leases_run_out(partition)

@@ -73,6 +73,7 @@ def test_rates_are_what_happened_between_two_points(pipeline, at, steady):
     assert [1_790_000_000.0, 1_790_000_001.0, 1_790_000_002.0] == found["time"]
 
 
+@pytest.mark.one_server("a proxy stands before one port")
 def test_an_outage_of_redis_is_in_the_point_after_it(settings, valkey, valkey_wire):
     """It has for how long Redis did not answer, so that no chart joins it to the one before; the next has none."""
     with Proxy(valkey.port) as proxy:

@@ -183,6 +183,8 @@ def test_it_may_die_anywhere(drained, monkeypatch, after):
     ahead = drained.store.now_ms() * 1000 + 10**12
     for call in range(1000):
         wire.call("FLUSHALL")
+        # As of an installation that is new: a Redis that has lost all may be behind its own versions in MongoDB.
+        drained.sink._database["slow"].delete_many({})
         drained.check()
         put(drained, 12)
         drained.collection("slow").delete("u0")

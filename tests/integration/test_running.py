@@ -16,11 +16,15 @@ from rich.console import Console
 
 import writebehind
 from tests.integration.conftest import put
+from writebehind.cli import COMMANDS as EVERY
 from writebehind.cli import cli
 from writebehind.cli.status import shown
 from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.last_known import LastKnown
 from writebehind.process_identity import mark
-from writebehind.settings.running import DATA_DIR, STATE_FILE, find
+from writebehind.settings.installation import RUNS_IN
+from writebehind.settings.names import FLUSH_QUEUE, QUEUES
+from writebehind.settings.running import DATA_DIR, METRICS, STATE_FILE, find, process_of
 
 #: Each command that acts on an installation, with what else it needs; not those that are processes of one.
 COMMANDS = {
@@ -95,7 +99,7 @@ def call(command: str, *arguments: str) -> Result:
 
 
 def test_every_command_is_tried_here():
-    assert set(cli.commands) == {*COMMANDS, *PROCESSES}
+    assert set(EVERY) == {*COMMANDS, *PROCESSES}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -131,6 +135,15 @@ def test_a_command_says_how_to_start_what_does_not_run(here):
 
     assert isinstance(told.exception, ConfigurationError)
     assert "does not run: start it with `make run` or `writebehind up`" in str(told.exception)
+    assert "wait" not in str(told.exception)
+
+
+def test_a_command_says_what_waits_where_nothing_runs(here):
+    """It is in Redis's file, and nowhere else."""
+    (metrics := here / DATA_DIR / METRICS).mkdir(parents=True)
+    LastKnown(metrics).note(pending=5, pending_bytes=500, dead_letters=0)
+    waiting = f". At least 5 documents wait in Redis's file in {DATA_DIR}/redis: do not delete it (at "
+    assert waiting in str(call("status").exception)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -231,6 +244,15 @@ def test_the_status_is_that_of_the_api(run, pipeline):
     assert "none: nobody persists what is pending" in told
 
 
+def test_a_status_ends_as_its_worst_condition(run, pipeline):
+    """0 is well, 1 a warning, 2 critical; as the doctor does, also for a program that reads JSON."""
+    assert 2 == run("status").exit_code  # nobody consumes `flush`
+    pipeline.store.workers.record_proof("w@here", [FLUSH_QUEUE])
+    assert 1 == run("status").exit_code
+    pipeline.store.workers.record_proof("w@here", QUEUES)
+    assert ([], 0) == ((told := run("status", "--json")) and orjson.loads(told.stdout)["to_do"], told.exit_code)
+
+
 def test_whoever_persists_without_a_worker_is_told(run, pipeline):
     """As `writebehind drain` does: it is not nobody, and when all is safe is known."""
     put(pipeline, 1)
@@ -272,6 +294,18 @@ WINDOWS = {
 }
 
 
+def test_processes_of_a_system_elsewhere_know_its_servers(tmp_path, monkeypatch):
+    """Its data directory is another than the default: what to do about a server names that one's process."""
+    redis, mongodb = "redis://:x@127.0.0.1:1/0", "mongodb://127.0.0.1:2/"
+    about = {"redis_url": redis, "mongodb_url": mongodb, "mongodb_database": "writebehind"}
+    pids = {"redis": os.getppid(), "mongodb": os.getpid()}
+    (tmp_path / STATE_FILE).write_text(json.dumps(about | {"pid": os.getpid(), "pids": pids}))
+    assert process_of("redis", redis) is None
+    monkeypatch.setenv(RUNS_IN, str(tmp_path))
+    assert writebehind.load_settings()
+    assert pids == {"redis": process_of("redis", redis), "mongodb": process_of("mongodb", mongodb)}
+
+
 def test_what_is_wrong_is_red(pipeline):
     """A person sees at once what is late, refused, dead, or not there at all."""
     listener = {"lag_s": 0.2, "events": 5, "alive_seconds_ago": 0.1, "heard_seconds_ago": 0.1, "error": None}
@@ -304,9 +338,12 @@ def test_what_is_wrong_is_red(pipeline):
     silent = {"silent_workers": [{"worker": "w@h", "queues": ["flush"], "seconds_ago": 40.0}]}
     silent["silent_workers"][0] |= {"pid": 7, "is_stopped": True}
     assert {"workers"} == red_of(good | silent)
-    assert "w@h (process 7) is stopped for 40" in text_of(good | silent)
+    assert "w@h (process 7) has done nothing for 40.0 s, and is stopped" in " ".join(
+        text_of(good | silent).split()
+    )
+    known = {"condition": "worker", "severity": "warning"}
     to_do = {
-        "to_do": [{"about": "worker w@h", "found": "it is stopped", "advice": "go on", "runbook": "its page"}]
+        "to_do": [{"about": "worker w@h", "found": "it stopped", "advice": "go on", "runbook": "its page"} | known]
     }
     assert "worker w@h: go on; more at its page" in text_of(good | to_do)
     ended = {"ended_workers": [{"worker": "w@h", "queues": ["flush"], "seconds_ago": 40.0}]}
@@ -318,6 +355,8 @@ def test_what_is_wrong_is_red(pipeline):
     assert {"safe"} == red_of(good | unsafe)
     assert {"refused"} == red_of(good | {"seconds_until_cap": 90.0, "cap": "memory"})
     assert {"refused"} == red_of(good | {"seconds_until_cap": 0.0, "cap": "pending"})
+    some = {"seconds_until_cap": 0.0, "cap": "pending", "full_partitions": [*range(60)], "partitions": 64}
+    assert "new documents in 60 of 64 partitions now: too much is pending" in text_of(good | some)
     assert {"caps"} == red_of(good | {"caps": good["caps"] | {"differ": True}})
     never = unsafe | {"seconds_until_drained": 2.0, "not_safe_because": "2 dead letters"}
     assert {"safe"} == red_of(good | never)

@@ -18,13 +18,13 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 from redis import AuthenticationError, Redis
 
-from writebehind.cli import cli
+from writebehind.cli import COMMANDS, cli
 from writebehind.cli.run import announcement
 from writebehind.errors import ConfigurationError
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, lock_directory
 from writebehind.local.passwords import kept_password
+from writebehind.local.procfile import default_procfile, read_procfile
 from writebehind.local.stack import Stack
-from writebehind.local.up import default_procfile, read_procfile
 
 ROOT = Path(__file__).parents[2]
 PROCESSES = read_procfile(default_procfile())
@@ -70,7 +70,7 @@ def test_every_process_refuses_a_malformed_url_in_one_line(tmp_path, name):
 
 @pytest.mark.parametrize("variable", MALFORMED)
 @pytest.mark.parametrize(
-    "command", [name for name in cli.commands if name not in {"settings", "metrics", "demo", "run", "plan"}]
+    "command", [name for name in COMMANDS if name not in {"settings", "metrics", "demo", "run", "plan"}]
 )
 def test_every_command_refuses_a_malformed_url(monkeypatch, command, variable):
     """Each command that reads the settings raises the error that becomes one line."""

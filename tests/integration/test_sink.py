@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import bson
 import pytest
@@ -17,7 +18,7 @@ from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
 from writebehind.errors import MongoUnavailableError
-from writebehind.mongodb.outcomes import Result, Write, send_alone
+from writebehind.mongodb.outcomes import Replacement, Result, Write, send_alone
 from writebehind.mongodb.sink import Sink
 
 
@@ -120,6 +121,32 @@ def test_a_batch_without_errors_costs_one_round_trip(sink, users, monkeypatch):
 
 
 # The embedded server tells an int from a Decimal128 here, which mongod compares by value.
+def test_the_driver_passes_documents_on_unread(sink, users, monkeypatch):
+    """What is written is not read again, element by element, to be sent: that would be a third of the cost."""
+
+    def read(*_):
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Replacement, "_inflate_bson", staticmethod(read))
+        assert [Result.PERSISTED] * 2 == results(sink, write("ada", 1, name="Ada"), write("bob", 1, name="Bob"))
+
+    assert {"_id": "bob", "name": "Bob", "_v": 1} == users.find_one({"_id": "bob"})
+
+
+def test_what_is_no_bson_spoils_no_batch(sink, users):
+    """The driver passes it on unread; MongoDB takes its neighbours, and not it."""
+    spoiled = write("eve", 1, name="Eve")
+    body = spoiled.entry.body.replace(b"\x02name", b"\x55name")
+    spoiled = replace(spoiled, entry=replace(spoiled.entry, body=body, etag=etag(body)))
+
+    outcomes = results(sink, write("ada", 1), spoiled, write("bob", 1))
+
+    assert [Result.PERSISTED, Result.PERSISTED] == [outcomes[0], outcomes[2]]
+    assert outcomes[1] in {Result.REFUSED, Result.UNCLEAR}
+    assert ["ada", "bob"] == sorted(one["_id"] for one in users.find({}, {"_id": 1}))
+
+
 @pytest.mark.parametrize("stored", [7, 7.0])
 def test_a_write_to_an_id_of_another_type_of_number(sink, users, stored):
     """It replaces the document that has the same id to MongoDB."""

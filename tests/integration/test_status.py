@@ -9,6 +9,7 @@ import pytest
 from writebehind.errors import MongoBusyError
 from writebehind.history.points import Point
 from writebehind.monitoring.page import Page
+from writebehind.redis import keys
 from writebehind.redis.keys import HISTORY, partition_keys
 from writebehind.redis.shared import totals
 from writebehind.status import KEPT_S
@@ -54,7 +55,25 @@ def test_a_status_takes_few_round_trips(pipeline, calls):
     pipeline.status()
     counted = calls(pipeline._wire, "exchange")
     pipeline.status(partitions=True)
-    assert counted["exchange"] <= 18
+    assert counted["exchange"] <= 19
+
+
+@pytest.mark.parametrize(
+    ("outage_s", "told"),
+    [((18, 1), []), ((18, 16), []), ((40, 18), ["backlog"]), ((10, 1), ["backlog"]), (None, ["backlog"])],
+    ids=["just over", "over", "over before it was due", "overdue before it", "none"],
+)
+def test_what_waits_since_redis_was_away_is_given_time(pipeline, valkey_wire, outage_s, told):
+    """Nobody could persist it before Redis was back, as when all is started again: that is no fault."""
+    pipeline.collection("slow").put("ada", {"n": 1})
+    now_ms = pipeline.store.now_ms()
+    pending = partition_keys(pipeline.store.partition_of("slow/s:ada")).pending
+    valkey_wire.call("ZADD", pending, now_ms - 17_000, "slow/s:ada")
+    if outage_s:
+        began_s, ended_s = outage_s
+        name = f"redis-away {now_ms - began_s * 1000}"
+        valkey_wire.call("ZADD", keys.OBSERVED, now_ms - ended_s * 1000, name)
+    assert told == [one["about"] for one in pipeline.status()["to_do"] if one["about"] == "backlog"]
 
 
 def test_a_status_that_gets_no_connection_says_so(pipeline, monkeypatch):
@@ -63,7 +82,7 @@ def test_a_status_that_gets_no_connection_says_so(pipeline, monkeypatch):
     def busy(**_: object) -> None:
         raise MongoBusyError
 
-    monkeypatch.setattr(pipeline._status, "_ping", busy)
+    monkeypatch.setattr(pipeline.sink, "ping", busy)
     said = "MongoDB does not answer: no connection to it came free within 0.5 s"
     assert said == pipeline.status()["mongodb_ping_error"]
 

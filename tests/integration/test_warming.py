@@ -405,7 +405,6 @@ def test_the_command(pipeline, config, database, run, monkeypatch):
     assert (1, True) == ((ended := run("warm")).exit_code, "ended early" in ended.stderr)
 
 
-@pytest.mark.timeout(120)
 def test_what_is_hot_stays_in_a_full_redis(config, mongo_client: MongoClient, tmp_path, monkeypatch):
     """Zipf(1.1) over 2,000 documents of which Redis holds a fifth: after warming nearly as many hits as can be."""
     documents, held, training, measured = 2_000, 400, 60_000, 10_000

@@ -18,8 +18,8 @@ PACKAGE = Path(acl.__file__).parents[1]
 #: Commands of which a part is permitted alone.
 CONTAINERS = {"CLIENT", "CLUSTER", "COMMAND", "CONFIG", "SCRIPT", "SENTINEL"}
 #: Words at the place of a command that are none: methods of HTTP, answers of Redis, and names of our own.
-OTHERS = {"ANY", "CLUSTERDOWN", "DECAY", "DELETE", "FLUSH", "HEAD", "LOADING", "PATCH", "PATH", "POST", "PUT"}
-OTHERS |= {"WRONGTYPE", "LOAD", "TARGET"}
+OTHERS = {"ANY", "BUSY", "CLUSTERDOWN", "DECAY", "DELETE", "FLUSH", "HEAD", "LOADING", "PATCH", "PATH", "POST"}
+OTHERS |= {"PUT", "WRONGTYPE", "LOAD", "TARGET"}
 #: What redis-py and kombu send by themselves.
 BY_CLIENTS = {"client|setinfo", "client|setname", "select"}
 NEITHER = "redis://127.0.0.1/0"

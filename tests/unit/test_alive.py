@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -128,7 +129,8 @@ def test_a_worker_that_ends_lives(monkeypatch, now):
 def test_beat_touches_its_file_in_each_round(tmp_path, monkeypatch):
     """And has a round so often that the file never gets old, however rarely a task is due."""
     path = tmp_path / "alive"
-    monkeypatch.setattr(beating, "runtime", SimpleNamespace(settings=SimpleNamespace(alive_file=path)))
+    process = SimpleNamespace(runtime=SimpleNamespace(settings=SimpleNamespace(alive_file=path)))
+    monkeypatch.setitem(sys.modules, "tasks.celery", process)
     app = Celery(set_as_current=False, broker="memory://")
     app.conf.beat_schedule = {"rare": {"task": "rare", "schedule": 86_400}}
     scheduler = beating.Scheduler(app=app)

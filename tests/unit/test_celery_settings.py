@@ -44,7 +44,7 @@ def test_workers_have_what_is_given(monkeypatch):
         ("worker_prefetch_multiplier", None, r"needs a int, and not NoneType"),
         ("worker_prefetch_multiplier", -1, r"must not be below 0"),
         ("broker_connection_timeout", float("nan"), r"must not be below 0"),
-        ("worker_disable_prefetch", 1, r"needs a bool, and not int"),
+        ("worker_disable_rate_limits", 1, r"needs a bool, and not int"),
         ("timezone", 1, r"needs a string, and not int"),
         ("broker_transport_options", [], r"needs a dict, and not list"),
         ("broker_transport_options", {"visibility_timeout": 1}, r"visibility_timeout 1 is too short"),

@@ -19,7 +19,7 @@ from web.__main__ import STOP_WITHIN_S
 from writebehind import load_settings
 from writebehind.alive import OLD_AFTER_S
 from writebehind.celery import names
-from writebehind.local.up import read_procfile
+from writebehind.local.procfile import read_procfile
 from writebehind.settings.config_file import CONFIG_FILE_VARIABLE
 from writebehind.settings.installation import ENV_PREFIX, Settings
 
@@ -36,7 +36,7 @@ FOREIGN: dict[str, tuple[str, str]] = {
 #: Settings that the chart has from the secret, `config` or other values, or that containers do without.
 NOT_IN_SETTINGS = {
     *("redis_url", "mongodb_url", "broker_url", "root_key", "defaults", "collections", "embedded_redis_mib"),
-    *("host", "port", "exporter_port", "flower_port", "flower_db", "metrics_dir", "alive_file"),
+    *("host", "port", "exporter_port", "flower_port", "flower_db", "metrics_dir", "state_dir", "alive_file"),
     *("tls_cert", "tls_key", "tls_client_ca"),  # the ingress ends TLS
 }
 #: Values within which Kubernetes's names stand, or the user's.
@@ -296,6 +296,17 @@ def test_scaling_asks_for_what_is_on_the_page():
     assert all(f'job="{job}"' in query for query in queries)
     # A Deployment that is scaled has no number of its own, which each upgrade would set back.
     assert "replicas" not in of_kind(manifests, "Deployment")["shop-writebehind-worker"]["spec"]
+
+
+@needs_helm
+@pytest.mark.parametrize("is_open", [False, True])
+def test_prometheus_has_a_key_for_each_page(is_open):
+    """The exporter's and the API's, as long as they are not open to all."""
+    manifests = rendered("everything", "--set", f"settings.metrics_open={str(is_open).lower()}")
+    [monitor] = of_kind(manifests, "ServiceMonitor").values()
+    ends = {one["port"]: one.get("authorization", {}).get("credentials") for one in monitor["spec"]["endpoints"]}
+    key = None if is_open else {"name": "shop-writebehind-root-key", "key": "WRITEBEHIND_ROOT_KEY"}
+    assert {"metrics": key, "http": key} == ends
 
 
 def test_the_release_is_the_products():

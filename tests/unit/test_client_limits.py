@@ -140,6 +140,17 @@ def test_a_key_may_have_a_rate_of_its_own(clock, together):
     assert 3 == served(clients, Clients(Limit(), together).of_key("e", 0.3))
 
 
+def test_a_key_may_have_a_concurrency_of_its_own(clock, together):
+    """In the place of that of the settings, also where these have none; 0 for any number."""
+    clients = Clients(Limit(0, 1, concurrency=5), together)
+
+    assert Limit(0, 1, 2) == clients.of_key("a", None, 2).limit
+    assert Limit(7, 1, 2) == clients.of_key("a", 7, 2).limit
+    assert None is clients.of_key("b", None, 0)
+    one = Clients(Limit(), together).of_key("c", None, 1)
+    assert [None, Refusal("concurrency")] == [clients.begin(one), clients.begin(one)]
+
+
 def test_processes_together_hold_a_rate(clock, together):
     """However a client spreads its requests, it gets its rate in the long run, and more before it is known."""
     limit = Limit(100, 1)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from writebehind.errors import RedisUnavailableError
+from writebehind.operations.growth import exposed
 from writebehind.redis.keys import Layout, View
 from writebehind.redis.topology import lookout
 from writebehind.redis.topology.dividing import Dividing
@@ -73,3 +74,23 @@ def test_a_server_that_is_away_takes_no_other_along():
     answers = [away, away, b"16", 0, b"16", 0, b"64", 0]
     one.learn(4, 64)
     assert View(4, 64, frozenset((3,))) == layout.view
+
+
+@pytest.mark.parametrize(
+    ("nodes", "found"),
+    [
+        pytest.param(
+            {"a": ("everysec", 0), "b": ("always", 0), "c": ("everysec", 1)}, ["a"], id="one of a cluster"
+        ),
+        pytest.param({"a": ("no", 0), "b": (None, 0)}, ["a"], id="one does not say"),
+        pytest.param({"": ("everysec", 0)}, [], id="one server, whose file has both"),
+    ],
+)
+def test_nodes_that_could_lose_what_they_are_given_are_known(nodes, found):
+    """What moves to another node leaves a file that has it for one that may not yet."""
+    place = "ip=127.0.0.1,port=1,state=online"
+    store = SimpleNamespace(
+        facts=lambda: {one: {"connected_slaves": str(n), "slave0": place} for one, (_, n) in nodes.items()},
+        configured=lambda _: {one: fsync for one, (fsync, _) in nodes.items()},
+    )
+    assert found == exposed(SimpleNamespace(store=store))

@@ -83,6 +83,15 @@ def test_a_broken_link_is_found(tmp_path):
     ] == [wrong for link in links(page) if (wrong := broken(page, link))]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_ask_nothing(page):
+    """A command of a page runs without a terminal: one that would ask says that it need not."""
+    lines = [line for block in tokens(page) if block.type == "fence" for line in block.content.splitlines()]
+    assert [] == [
+        line for line in lines if re.search(r"dead-letters discard (?!--help)", line) and "--yes" not in line
+    ]
+
+
 def navigation(page: Path) -> Iterator[Path]:
     """The pages that can be reached from one through its tables of contents."""
     yield page

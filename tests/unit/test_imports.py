@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click import Context
 
 import writebehind
+from writebehind.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +20,7 @@ def modules_after(statement: str) -> set[str]:
     """The modules that a fresh interpreter has after a statement."""
     code = f"import json, sys; {statement}; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(json.loads(done.stdout))
+    return set(json.loads(done.stdout.splitlines()[-1]))
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +55,31 @@ def test_a_worker_is_no_other_command():
     assert not found & {"celery.bin.celery", "flower", "tornado", "click_repl", "prompt_toolkit"}
 
 
+def test_a_command_is_loaded_when_it_is_called():
+    """What starts a process of the service loads no other command, nor what draws tables and bars."""
+    found = modules_after("from writebehind.cli import cli; cli(['run', 'web', '--help'], standalone_mode=False)")
+    assert {"cli", "cli.extras", "cli.run"} == {
+        one.removeprefix("writebehind.") for one in found if one.startswith("writebehind.cli")
+    }
+    assert not found & {"rich", "writebehind.pipeline"}
+
+
+def test_the_listener_draws_nothing():
+    """As each process that goes on for days, it has nothing in memory that only tables need."""
+    found = modules_after("import writebehind.cli.listen")
+    assert "writebehind.change_stream.listener" in found
+    assert "rich" not in found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_has_its_name(command):
+    """Each module has the commands that are said to be there."""
+    assert command == cli.get_command(Context(cli), command).name
+
+
 def test_a_supervisor_publishes_nothing():
     """`writebehind up` starts processes that speak to Celery's broker, and loads Celery for none of its own."""
-    found = modules_after("import writebehind.cli, writebehind.local.up")
+    found = modules_after("import writebehind.cli.run, writebehind.local.up")
     assert "honcho" in found
     assert not found & {"celery", "kombu"}
 
@@ -82,7 +106,7 @@ import gc, json, sys
 looks = []
 gc.callbacks.append(lambda phase, info: looks.append(info["generation"]))
 from writebehind.__main__ import main
-sys.argv = ["writebehind", "--version"]
+sys.argv = ["writebehind", "settings"]
 try:
     main()
 except SystemExit:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.topology import ONE_SERVER, bound_to_one
+from tests.acceptance.topology import EMBEDDED, ONE_SERVER, bound_to_one
 
 ACCEPTANCE = Path(__file__).parents[1] / "acceptance"
 
@@ -31,4 +31,5 @@ def test_what_is_left_out_is_there(name):
     ],
 )
 def test_a_test_is_found_by_its_name(nodeid, is_left_out):
-    assert is_left_out == bool(bound_to_one(nodeid))
+    assert is_left_out == bool(bound_to_one(nodeid, "cluster"))
+    assert not [one for one in EMBEDDED if bound_to_one(nodeid, one)]

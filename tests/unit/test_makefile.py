@@ -1,4 +1,4 @@
-"""`make clean` deletes what it says, and nothing beneath a system that runs; Helm is built once."""
+"""Targets of the Makefile: `clean` deletes nothing beneath a running system, Helm is built once; topologies."""
 
 from __future__ import annotations
 
@@ -79,6 +79,25 @@ def test_run_prints_what_the_system_prints(data):
         Path(name).touch()
     done = subprocess.run(["make", "--no-print-directory", "run"], capture_output=True, text=True, check=True)
     assert ('{"message": "up"}\n', "") == (done.stdout, done.stderr)
+
+
+def test_one_topology_that_fails_keeps_no_other_from_being_tried(data):
+    """Each is tried; the last lines say what came of each, and make fails."""
+    tests = Path(".venv/bin/python")
+    tests.parent.mkdir()
+    tests.write_text('#!/bin/sh\n[ "$TEST_TOPOLOGY" != second ]\n')
+    tests.chmod(0o755)
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.installed"):
+        Path(name).touch()
+
+    def run(topologies: str) -> tuple[int, list[str]]:
+        command = ["make", "--no-print-directory", "topologies", f"TOPOLOGIES={topologies}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, [one for one in done.stdout.splitlines() if ":" in one]
+
+    code, told = run("first second third")
+    assert (True, ["first:passed", "second:failed", "third:passed"]) == (code != 0, told)
+    assert (0, ["first:passed", "third:passed"]) == run("first third")
 
 
 def _clean():

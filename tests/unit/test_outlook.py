@@ -164,7 +164,7 @@ def test_dead_letters_are_not_safe_by_waiting():
     """Where any stands, there is no time at which all is safe, but one at which MongoDB has all the others."""
     found = look(points(), dead=2)
     assert (None, 5.0) == (found.seconds_until_safe, found.seconds_until_drained)
-    letters = "2 dead letters, which a person has to replay or discard"
+    letters = "2 dead letters, to be replayed or discarded"
     assert f"{letters}; 50 documents pending, one overdue for 20 s" == found.not_safe_because
     assert letters == look(points(), dead=2, late_s=1.0).not_safe_because
     assert (None, 0.0) == (
@@ -173,7 +173,7 @@ def test_dead_letters_are_not_safe_by_waiting():
     )
     both = look(points(), dead=1, breaker="open")
     assert (None, None) == (both.seconds_until_safe, both.seconds_until_drained)
-    assert both.not_safe_because.startswith("MongoDB does not answer: the breaker is open; 1 dead letter, which")
+    assert both.not_safe_because.startswith("MongoDB does not answer: the breaker is open; 1 dead letter, to be")
     none = {"pending": [0, 0], "late_s": 0.0}
     assert (True, False, False) == tuple(look([], **one).safe for one in (none, none | {"dead": 1}, {}))
 

@@ -8,7 +8,7 @@ import pytest
 
 from writebehind.celery import names
 from writebehind.errors import ConfigurationError
-from writebehind.local.up import default_procfile, read_procfile
+from writebehind.local.procfile import default_procfile, read_procfile
 
 
 @pytest.fixture(scope="module")

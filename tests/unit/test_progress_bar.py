@@ -8,7 +8,9 @@ import pytest
 
 from writebehind.cli.operations import _progress
 
-WHY = "MongoDB has failed lately, and is left alone for 0.3 s: MongoDB does not answer: 127.0.0.1:27017: timed out"
+WHY = (
+    "MongoDB has failed lately, and nobody asks it for 0.3 s: MongoDB does not answer: 127.0.0.1:27017: timed out"
+)
 
 
 def left_on_screen(printed: str) -> str:

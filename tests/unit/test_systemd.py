@@ -13,7 +13,7 @@ import pytest
 
 from tests.prometheus import DEPLOY, ROOT
 from writebehind.celery import names
-from writebehind.local.up import read_procfile
+from writebehind.local.procfile import read_procfile
 from writebehind.settings.config_file import CONFIG_FILE_VARIABLE
 from writebehind.settings.installation import ENV_PREFIX, Settings
 
@@ -142,6 +142,12 @@ def test_processes_share_their_counts_and_no_file_of_life():
     watched = {unit.stem: values(unit, "Environment") for unit in SERVICES if values(unit, "Environment")}
     own = [f"WRITEBEHIND_ALIVE_FILE=%t/{directory}/%N.alive"]
     assert watched == dict.fromkeys(("writebehind-beat", "writebehind-listen", "writebehind-worker@"), own)
+
+
+def test_what_was_only_in_redis_outlives_a_reboot():
+    """It is kept apart from the counts, which do not."""
+    [directory] = values(COMMON, "StateDirectory")
+    assert f"WRITEBEHIND_STATE_DIR=%S/{directory}" in values(COMMON, "Environment")
 
 
 def test_processes_come_back_and_have_the_time_that_they_take_to_end():

@@ -20,3 +20,8 @@ def test_a_time_that_is_shown_can_be_read():
 def test_a_time_that_no_calendar_has(seconds):
     """Nothing is shown in its place."""
     assert times.shown(seconds) is None
+
+
+def test_a_server_that_is_asked_again_at_once_is_not_said_to_wait():
+    """A wait that is as good as over says nothing."""
+    assert ["", "", ", and nobody asks it for 0.1 s"] == [times.unasked(one) for one in (-0.3, 0.04, 0.06)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import replace
 
-from writebehind.history.events import MOST_NAMED, EventLog
-from writebehind.redis.shared.workers import Crew, SilentWorker
+from writebehind.history.events import MOST_NAMED, SUCCEEDED_S, EventLog
+from writebehind.redis.shared.workers import SUCCEEDED_FOR_S, Crew, SilentWorker
 
 
 def crew(*silent: SilentWorker, **consumers: list[str]) -> Crew:
@@ -44,6 +46,31 @@ def test_one_of_several(caplog):
     caplog.clear()
     [(level, line)] = told(caplog, crew(silent("a@h", "maintenance"), flush=["b@h"]))
     assert (logging.WARNING, True) == (level, "nobody else takes tasks of maintenance:" in line)
+
+
+def test_workers_of_a_system_that_is_started_anew(caplog, monkeypatch):
+    """Those of before were killed, and their successors begin in a moment: nobody has to be told of that."""
+    killed = replace(crew(), ended=[silent("a@h", "flush")])
+    log = EventLog()
+    log.look_at_workers(killed)
+    log.look_at_workers(replace(killed, consumers={"flush": ["b@h"]}))
+    log.look_at_workers(killed)  # and is known from then on
+    assert [] == lines(caplog)
+
+    log = EventLog()
+    log.look_at_workers(killed)
+    monkeypatch.setattr("writebehind.history.events.time.monotonic", lambda: time.time() + SUCCEEDED_S)
+    log.look_at_workers(killed)  # nobody has come
+    log.look_at_workers(killed)
+    [(level, line)] = lines(caplog)
+    assert (logging.ERROR, True) == (level, "a@h has ended without a word" in line)
+
+
+def test_ended_workers_are_forgotten_sooner_where_others_do_their_work():
+    """The status names them until then."""
+    ended = replace(crew(), ended=[replace(silent("a@h", "flush"), seconds_ago=SUCCEEDED_FOR_S + 1)])
+    assert ended.ended == ended.ended_lately
+    assert [] == replace(ended, consumers={"flush": ["b@h"]}).ended_lately
 
 
 def test_many_at_once(caplog):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from writebehind import forks
 from writebehind.access import published
 from writebehind.access.subjects import Subject
+from writebehind.allowance import Allowance
 from writebehind.errors import ConfigurationError, TokenKeysError
 from writebehind.logs.states import StateLog
 from writebehind.outage_log import OutageLog
@@ -32,6 +33,9 @@ FRESH_S: Final = 300.0
 AGAIN_S: Final = 10.0
 #: Tokens that a process remembers as verified: the last ones, at least half as many.
 MOST_VERIFIED: Final = 4_096
+#: Tokens that are verified in a second to know whose a request is that may yet be refused. To verify one takes
+#: half a millisecond, of the event loop, and anybody may send what is none.
+MOST_RECOGNISED: Final = 50
 
 
 class Verified:
@@ -118,6 +122,7 @@ class Issuer:
         self._lock = forks.lock()
         self._refusals = OutageLog(log, "token refused", "tokens refused")
         self._away = StateLog(log, "token_keys_away", "token_keys_back")
+        self._recognised = Allowance(MOST_RECOGNISED)
         self.begin_anew()
         forks.begins_anew(self)
 
@@ -149,17 +154,24 @@ class Issuer:
         Raises:
             TokenKeysError: no keys were ever read.
         """
-        return self._subject(text, self._keys(), told=True)
+        return self._subject(text, self._keys())
 
     def recognise(self, text: str) -> Subject | None:
-        """`find` by the keys that are known: nobody is waited for, and nobody is let in by it."""
-        return None if self._known is None else self._subject(text, self._known, told=False)
+        """`find` by the keys that are known: nobody is waited for, and nobody is let in by it.
 
-    def _subject(self, text: str, known: _Known, *, told: bool) -> Subject | None:
+        Of tokens that were not verified before, it knows so many in a second, and no more.
+        """
+        known = self._known
+        if known is None:
+            return None
         found = known.verified.find(text)
-        if found is None:
-            found = self._verified(text, known, told=told)
-        return found if found is not None and time.time() < found.until else None
+        if found is None and self._recognised.take():
+            found = self._verified(text, known, told=False)
+        return _unless_ended(found)
+
+    def _subject(self, text: str, known: _Known) -> Subject | None:
+        found = known.verified.find(text)
+        return _unless_ended(self._verified(text, known, told=True) if found is None else found)
 
     def _verified(self, text: str, known: _Known, *, told: bool) -> Subject | None:
         from writebehind.access.jose import TokenRefusedError, UnknownSignerError  # noqa: PLC0415 - an extra
@@ -215,6 +227,10 @@ class Issuer:
             self._due = time.monotonic() + FRESH_S
         if self._away.lasts:
             self._away.end("the issuer's keys are to be had again")
+
+
+def _unless_ended(found: Subject | None) -> Subject | None:
+    return found if found is not None and time.time() < found.until else None
 
 
 def check_installed() -> None:

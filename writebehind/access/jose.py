@@ -138,9 +138,9 @@ class Verifier:
         return found[0]
 
     def _rights(self, claims: dict[str, Any]) -> Rights:
-        """Rights that its scopes grant: some may be meant for others, such as `openid`."""
+        """Rights that its scopes grant, parted by U+0020 alone (RFC 6749, 3.3); some are for others: `openid`."""
         given = claims.get(self._scope_claim)
-        scopes = given.split() if isinstance(given, str) else given if isinstance(given, list) else []
+        scopes = given.split(" ") if isinstance(given, str) else given if isinstance(given, list) else []
         granted = [one for one in scopes[:MOST] if isinstance(one, str) and _grants(one)]
         if not granted:
             raise TokenRefusedError("no scope of it grants anything")

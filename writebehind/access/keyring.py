@@ -15,6 +15,7 @@ from writebehind import forks
 from writebehind.access.issuer import Issuer
 from writebehind.access.keys import BEGINNING, ApiKey, Rotation, Token
 from writebehind.access.rights import Rights
+from writebehind.access.seen import SeenKeys
 from writebehind.access.subjects import Holder
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis.shared.api_keys import ApiKeys, Recorded
@@ -37,15 +38,19 @@ class Keyring:
     has never read them knows of none, and whether there are any.
     """
 
-    def __init__(self, keys: ApiKeys, root: str = "", issuer: Issuer | None = None) -> None:
+    def __init__(
+        self, keys: ApiKeys, root: str = "", issuer: Issuer | None = None, seen: SeenKeys | None = None
+    ) -> None:
         """Read these.
 
         Args:
             keys: of the installation.
             root: token of a key that is not among them and may do everything.
             issuer: whose tokens are taken as well.
+            seen: says that there were keys where Redis has lost them.
         """
         self._keys = keys
+        self.seen = SeenKeys() if seen is None else seen
         self.issuer = issuer
         token = Token.parse(root)
         self._root = None if token is None else ApiKey(token.id, "root", ROOT, 0, None, token.digest)
@@ -90,10 +95,26 @@ class Keyring:
                 key = self._match(text, known)
         return key if key is not None and key.is_live(time.time() * 1000) else None
 
+    def ended(self, text: str) -> ApiKey | None:
+        """The key whose token this is, where it is revoked or has expired, as keys were read last."""
+        token, now_ms = Token.parse(text), time.time() * 1000
+        key = None if token is None else (self._known or {}).get(token.id)
+        return key if key and token and key.has(token, now_ms) and not key.is_live(now_ms) else None
+
     @property
     def has_any(self) -> bool:
         """Whether there is an issuer or any key, as far as is known by now: nobody is asked."""
         return self._root is not None or self.issuer is not None or self._was_on or bool(self._recorded)
+
+    @property
+    def root_id(self) -> str | None:
+        """The id of the root key, which is in no Redis; `None` where there is none."""
+        return None if self._root is None else self._root.id
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether there were keys, and Redis has none any more, nor the note that it leaves of the last one."""
+        return self._was_on and not self._recorded
 
     def recognise(self, text: str) -> Holder | None:
         """`find` among the keys as they were read last: nobody is asked, and none is let in by it."""
@@ -155,7 +176,15 @@ class Keyring:
         recorded = self._keys.read()
         if recorded != self._recorded or self._known is None:
             # A process that has seen keys does not open because somebody has dropped them.
-            self._was_on = self._was_on or bool(recorded)
+            self._was_on = self._was_on or bool(recorded or self.seen.found())
+            if recorded:
+                self.seen.note()
+            elif self._was_on:
+                log.critical(
+                    "Redis has lost all API keys: nobody is let in without one; make others by `writebehind keys "
+                    "create`, and see docs/http-api.md#keys",
+                    extra={"event": "keys_lost"},
+                )
             self._recorded = recorded  # first: what is known tells others that all of it is
             self._known = {
                 key_id: key for key_id, one in recorded.items() if (key := _joined(key_id, one)) is not None

@@ -21,6 +21,8 @@ from writebehind.errors import InvalidArgumentError
 ID_BYTES, SECRET_BYTES = 6, 32
 #: A name of a key: one line that people recognise it by.
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
+#: What a name has not: `/admin/keys/<name>:rotate` would be another path, or mean another key.
+_UNADDRESSED = frozenset("/:")
 #: How each key begins, and nothing that others issue does.
 BEGINNING = "wb_"
 _TOKEN = re.compile(r"wb_([0-9a-f]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
@@ -62,13 +64,19 @@ def new_id() -> str:
 
 
 def check_name(name: str) -> None:
-    """See that a name can be one of a key.
+    """See that a name can be one of a key: it can stand in a path, and is no id, by which another key is meant.
 
     Raises:
         InvalidArgumentError: it cannot.
     """
     if not _NAME.fullmatch(name) or name != name.strip():
         raise InvalidArgumentError("the name of a key is one line of up to 100 characters")
+    if name in {".", ".."} or not _UNADDRESSED.isdisjoint(name):
+        raise InvalidArgumentError(
+            "the name of a key has no / and no :, and is not . or ..: no path could name it"
+        )
+    if _ID.fullmatch(name.lower()):
+        raise InvalidArgumentError("the name of a key is none of 12 hexadecimal digits, as ids are")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,7 @@ class ApiKey:
         former_until_ms: until when that is accepted as well.
         revoked_ms: since when it is refused; `None` where it is not revoked.
         rate: how many items its holder may send in a second, 0 for any number; `None` for what the settings say.
+        concurrency: how many requests its holder may have at a time in a web process, in the same way.
     """
 
     id: str
@@ -102,6 +111,7 @@ class ApiKey:
     former_until_ms: int = 0
     revoked_ms: int | None = None
     rate: float | None = None
+    concurrency: int | None = None
 
     @property
     def called(self) -> str:
@@ -112,12 +122,16 @@ class ApiKey:
         """Whether it is neither revoked nor expired."""
         return self.revoked_ms is None and (self.expires_ms is None or now_ms < self.expires_ms)
 
-    def accepts(self, token: Token, now_ms: float) -> bool:
-        """Whether a token is one of this key, and that is live; decided in the same time for each secret."""
+    def has(self, token: Token, now_ms: float) -> bool:
+        """Whether a token is one of this key, be it live or not; decided in the same time for each secret."""
         digest = token.digest
         is_last = compare_digest(digest, self.digest)
         is_former = compare_digest(digest, self.former or "-" * len(digest)) and now_ms < self.former_until_ms
-        return (is_last or is_former) and self.is_live(now_ms)
+        return is_last or is_former
+
+    def accepts(self, token: Token, now_ms: float) -> bool:
+        """Whether a token is one of this key, and that is live; decided in the same time for each secret."""
+        return self.has(token, now_ms) and self.is_live(now_ms)
 
     @property
     def record(self) -> bytes:
@@ -131,6 +145,7 @@ class ApiKey:
                 "sha256": self.digest,
             }
             | ({} if self.rate is None else {"rate": self.rate})
+            | ({} if self.concurrency is None else {"concurrency": self.concurrency})
         )
 
     @classmethod
@@ -148,6 +163,7 @@ class ApiKey:
                 None if found["expires_ms"] is None else int(found["expires_ms"]),
                 str(found["sha256"]),
                 rate=None if found.get("rate") is None else max(0.0, float(found["rate"])),
+                concurrency=None if found.get("concurrency") is None else max(0, int(found["concurrency"])),
             )
         except (ValueError, KeyError, TypeError, AttributeError, InvalidArgumentError):
             return None
@@ -183,6 +199,7 @@ class ApiKey:
             "former_secret_until_ms": self.former_until_ms if has_two else None,
             "revoked_ms": self.revoked_ms,
             "rate": self.rate,
+            "concurrency": self.concurrency,
         }
 
 

@@ -130,11 +130,15 @@ class Clients:
         """The number of those that are known."""
         return len(self._keys) + len(self._late) + len(self._early)
 
-    def of_key(self, key_id: str, rate: float | None = None) -> Client | None:
-        """The holder of a key, which may have a rate of its own; `None` where it has no limit."""
+    def of_key(self, key_id: str, rate: float | None = None, concurrency: int | None = None) -> Client | None:
+        """The holder of a key, which may have limits of its own; `None` where it has none at all."""
         limit = self._limit
-        if rate is not None and rate != limit.rate:
-            limit = Limit(rate, limit.window_s, limit.concurrency)
+        if rate is not None or concurrency is not None:
+            limit = Limit(
+                limit.rate if rate is None else rate,
+                limit.window_s,
+                limit.concurrency if concurrency is None else concurrency,
+            )
         if not limit:
             return None
         client = self._keys.get(key_id)

@@ -15,6 +15,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from writebehind.access.hosts import is_loopback
 from writebehind.errors import TokenKeysError
+from writebehind.logs.quoting import quoted
+from writebehind.regular_files import fault_of_file
 
 #: A set is no larger, bytes; most are below 10 KiB.
 MOST_BYTES: Final = 256 << 10
@@ -22,6 +24,8 @@ MOST_BYTES: Final = 256 << 10
 WITHIN_S: Final = 5.0
 _SCHEMES: Final = {"https": 443, "http": 80}
 _OK: Final = 200
+#: So much is told of what is no answer of HTTP.
+_MOST_SHOWN: Final = 200
 
 
 def fault_of(source: str) -> str:
@@ -34,12 +38,17 @@ def fault_of(source: str) -> str:
     except ValueError:
         return "is no URL"
     if parts.scheme not in _SCHEMES or not host or port == 0:
-        return "is neither a path nor a URL with https"
+        return "is no URL with https"
     if parts.scheme == "http" and not is_loopback(host):
-        return "has to be https: whoever is on the way could put keys of their own there"
+        return "has to be https: whoever is on the way could change what it says"
     if parts.username is not None or parts.password is not None:
         return "may have no user and no password"
     return "" if source.isascii() and source.isprintable() and " " not in source else "is no URL"
+
+
+def fault_of_url(source: str) -> str:
+    """The reason for which this is no URL by https, or http on loopback; '' where it is one."""
+    return fault_of(source) if "://" in source else "is no URL"
 
 
 def read(source: str) -> bytes:
@@ -54,6 +63,8 @@ def read(source: str) -> bytes:
         data = _asked(urlsplit(source), ends) if "://" in source else _of_file(source)
     except (OSError, http.client.HTTPException) as error:
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, http.client.HTTPException):  # it repeats what has come, such as a status line
+            said = f"no answer of HTTP: {quoted(said.strip()[:_MOST_SHOWN])}"
         raise TokenKeysError(is_late if time.monotonic() >= ends else f"{source}: {said}") from error
     except _UselessError as error:
         raise TokenKeysError(f"{source} {error}") from None
@@ -69,6 +80,8 @@ class _UselessError(Exception):
 
 
 def _of_file(name: str) -> bytes:
+    if fault := fault_of_file(name, MOST_BYTES):
+        raise _UselessError(f"cannot be read: {fault}")
     with Path(name).open("rb") as file:
         return file.read(MOST_BYTES + 1)
 

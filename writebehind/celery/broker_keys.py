@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ResponseError
 
 from writebehind.celery.names import QUEUES
+from writebehind.celery.refusing import BrokerRefusesError, is_full, lost
 from writebehind.logs.events import OTHER_HANDS
 from writebehind.logs.states import StateLog
 
@@ -59,10 +60,38 @@ def mend(channel: Any) -> bool:
 
 
 def guard(channel: Any) -> None:
-    """Have a channel try again what meets such a key while it notes a message, its end, or that it comes again."""
+    """Have a channel try again what meets such a key while it notes a message, its end, or that it comes again.
+
+    What Redis refuses is a lost connection to whoever calls, who is prepared for one.
+    """
     qos = channel.qos
-    for name in ("append", "ack", "reject", "restore_visible"):
-        setattr(qos, name, partial(again, lambda: channel, getattr(qos, name)))
+    append = qos.append
+    noted_here: Any = super(type(qos), qos)  # without what is in Redis
+
+    def guarded(call: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        try:
+            again(lambda: channel, call, *arguments, **options)
+        except ResponseError as error:
+            raise lost(error) from error
+
+    def append_message(message: Any, tag: str) -> None:
+        try:
+            again(lambda: channel, append, message, tag)
+        except ResponseError as error:
+            if not is_full(error):
+                raise lost(error) from error
+            # Of a hint, whose flush makes room; but a task of the application's own is lost with its worker now.
+            noted_here.append(message, tag)
+
+    def end(call: Callable[..., Any], tag: str, *arguments: Any, **options: Any) -> None:
+        try:
+            guarded(call, tag, *arguments, **options)
+        except BrokerRefusesError:
+            noted_here.ack(tag)  # or its place stays taken for ever; it comes again
+
+    for name in ("ack", "reject"):
+        setattr(qos, name, partial(end, getattr(qos, name)))
+    qos.append, qos.restore_visible = append_message, partial(guarded, qos.restore_visible)
 
 
 def again(channel: Callable[[], Any], call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

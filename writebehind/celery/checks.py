@@ -11,13 +11,10 @@ from amqp.exceptions import AccessRefused, PreconditionFailed
 from writebehind.celery.configuration import create_app, queues
 from writebehind.errors import ConfigurationError, told
 from writebehind.operations.doctor import Finding, failure, ok
-from writebehind.operations.doctor.findings import away
+from writebehind.operations.doctor.findings import PATIENCE_S, away
 from writebehind.pipeline import Pipeline
 from writebehind.settings.installation import Settings
 from writebehind.settings.urls import celery_redis
-
-#: How long the broker has to answer, seconds.
-PATIENCE_S = 3.0
 
 #: The port of Redis where a URL names none.
 _PORT = 6379

@@ -15,7 +15,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from writebehind.alive import AliveFile
-from writebehind.celery import broker_keys
+from writebehind.celery import broker_keys, refusing
+from writebehind.celery.lost_hints import LostHints
 from writebehind.celery.names import SWEEP
 from writebehind.celery.pings import Pings
 from writebehind.celery.publisher import publish, publish_warm
@@ -48,6 +49,8 @@ class Runtime:
         self._consumer: Any = None
         self._pings = Pings(publishing)
         self._work: Work | None = None
+        #: Of this worker: others are sent in their place as soon as Redis and the broker answer.
+        self.lost_hints = LostHints()
         self._alive = AliveFile(settings.alive_file)
         # What fails at each run of a periodic task is one outage.
         longest_s = max(settings.sweep_interval, settings.reconcile_interval)
@@ -66,10 +69,12 @@ class Runtime:
         return connect(self.settings, hints=self.hint)
 
     def hint(self, hint: Hint) -> None:
-        """Enqueue a flush task; if the broker does not take it, the sweep will."""
+        """Enqueue a flush task; if the broker does not take it, another is sent later, or the sweep will."""
         try:
             publish(self._publishing, hint)
+            refusing.is_over()
         except OperationalError as error:
+            self.lost_hints.note(hint.partition)
             self.note_broker(f"flush hint for partition {hint.partition} not sent: {told(error)}", error)
 
     def note(self, kind: str, line: str, error: Exception | None = None) -> None:
@@ -85,6 +90,8 @@ class Runtime:
 
     def note_broker(self, line: str, error: object) -> None:
         """Log what failed because the broker is away, as `note`; what says so first speaks for all of this."""
+        if isinstance(error, BaseException) and refusing.is_noted(error):
+            return
         if self.settings.broker_url:
             self._outages.note("the broker", line)
         elif isinstance(error, _AWAY):  # both are one server, of which one line says that it is lost
@@ -147,21 +154,29 @@ class Runtime:
     def _mend_broker(self) -> None:
         """Take out of the broker what other hands have put in the place of its keys."""
         try:
-            channel = getattr(getattr(self._consumer, "task_consumer", None), "channel", None)
+            channel = _open_channel(self._consumer)
             if channel is not None:
-                broker_keys.mend(channel)
+                self._mend_by(channel)
                 return
             with self._publishing.connection_for_write() as connection:
                 if connection.transport.driver_type == "redis":
-                    broker_keys.mend(connection.channel())
+                    self._mend_by(connection.channel())
         except Exception as error:  # noqa: BLE001 - a broker that is away fails with errors of many kinds
             self.note_broker(f"the broker's keys are not looked at: {told(error)}", error)
+
+    def _mend_by(self, channel: Any) -> None:
+        if refusing.see(channel):
+            broker_keys.mend(channel)
 
     def _prove(self, name: str) -> None:
         """Let an idle worker prove that it works. Redis is not asked: what is to be consumed would wait."""
         self._name = name
         try:
-            if self._work is not None and self._consumer.task_consumer and not self._work.is_full():
+            if self._work is None or not self._consumer.task_consumer or self._work.is_full():
+                return
+            if _open_channel(self._consumer) is None:  # its consumer connects anew, and says why
+                self._work.excuse()
+            else:
                 self._pings.send_if_idle(self._consumer, self._name, self._work.proven_ago())
         except Exception as error:  # noqa: BLE001 - a broker that is away fails with errors of many kinds
             if self._work is not None:
@@ -170,6 +185,8 @@ class Runtime:
 
     def _check_again(self) -> None:
         """See that this worker is in the right place: Redis may have been emptied, and be another's by now.
+
+        Then have partitions flushed whose hint it may have lost meanwhile.
 
         Raises:
             UnavailableError: Redis does not answer.
@@ -185,7 +202,12 @@ class Runtime:
                 log.critical("writebehind: %s", error)
             state.should_stop = 1  # the status that the worker ends with
             raise
+        except UnavailableError:
+            self.lost_hints.note()  # of flush tasks that have met this
+            raise
         self.pipeline.clock.look()
+        if self.lost_hints.look_at(self._consumer) and not refusing.refusing.lasts:
+            self.lost_hints.replace(self.pipeline.store.layout.in_use(), self.pipeline.maintenance.hand_over)
 
     def _note_heartbeat(self, error: Exception) -> None:
         self.note("heartbeats", f"heartbeat not recorded: {error}", error)
@@ -218,3 +240,9 @@ class Runtime:
             self.pipeline.maintenance.hand_over()
         except UnavailableError as error:
             log.warning("what is pending was not handed over, the sweep will find it: %s", error)
+
+
+def _open_channel(consumer: Any) -> Any:
+    """The channel to the broker by which a worker consumes; `None` where it has none, or a closed one."""
+    channel = getattr(getattr(consumer, "task_consumer", None), "channel", None)
+    return channel if getattr(channel, "connection", None) is not None else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from queue import Empty
 from typing import Any
 
 from celery import signals
@@ -18,6 +19,7 @@ from redis.exceptions import ResponseError
 
 from writebehind.celery.broker_keys import guard, is_mistyped, mend
 from writebehind.celery.names import QUEUES
+from writebehind.celery.refusing import lost, see, wait_for_writes
 from writebehind.logs.events import OTHER_HANDS
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,11 @@ class Sieve(StartStopStep):  # type: ignore[misc]  # Celery has no types
     """The step of a worker's start, after its consumer of tasks is there, that puts the checks before it."""
 
     requires = (Tasks,)
+
+    def __init__(self, c: Any, **options: Any) -> None:
+        """Have the consumer of a worker wait for a broker that takes writes, before all its other steps."""
+        super().__init__(c, **options)
+        wait_for_writes(c)
 
     def start(self, c: Any) -> None:
         """Check each message, as it comes from Redis, and before its task is looked for; `c` is the consumer."""
@@ -100,6 +107,9 @@ def _check_raw(channel: Any) -> None:
         is_delivered[0] = False
         try:
             return read(**options)
+        except Empty:
+            see(channel)
+            raise
         except _NO_MESSAGE as error:
             if is_delivered[0]:  # it is about something else
                 raise
@@ -107,7 +117,7 @@ def _check_raw(channel: Any) -> None:
             return True
         except ResponseError as error:
             if not is_mistyped(error) or not mend(channel):
-                raise
+                raise lost(error) from error
             return True
 
     channel.handlers["BRPOP"] = read_message

@@ -26,12 +26,13 @@ from writebehind.celery.names import (
     WARM,
 )
 from writebehind.celery.runtime import Runtime
-from writebehind.errors import MongoUnavailableError, UnavailableError, told
+from writebehind.errors import MongoUnavailableError, RedisUnavailableError, UnavailableError, told
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.logs.events import OTHER_HANDS
 from writebehind.logs.quoting import quoted
 from writebehind.redis.cache import Refresh
 from writebehind.redis.keys import MOST_PARTITIONS
+from writebehind.redis.reach import is_away
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +81,15 @@ def _register_flush(app: Celery, runtime: Runtime) -> None:
             try:
                 raise task.retry(**again, countdown=0, exc=error) from error
             except Reject as rejected:  # the broker is away too, and fails with errors of many kinds
+                runtime.lost_hints.note(partition)
                 runtime.note_broker(
                     f"partition {partition} is left to the sweep: {told(rejected.reason)}", rejected.reason
                 )
                 return {"partition": partition, "interrupted": str(error)}
+        except RedisUnavailableError as error:
+            if is_away(error):
+                runtime.lost_hints.note(partition)
+            raise
 
 
 def _is_of_ours(partition: object, ticket: object) -> bool:

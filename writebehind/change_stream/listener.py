@@ -28,6 +28,7 @@ from pymongo.read_concern import ReadConcern
 from writebehind import forks
 from writebehind.alive import AliveFile
 from writebehind.change_stream.applier import Applier
+from writebehind.change_stream.asking import Asking
 from writebehind.change_stream.events import age_s, read_change
 from writebehind.change_stream.holding import Holding
 from writebehind.change_stream.listener_state import ListenerState
@@ -35,7 +36,6 @@ from writebehind.change_stream.stream_errors import (
     HistoryLostError,
     NoStreamsError,
     TooLargeError,
-    reading,
     reason,
 )
 from writebehind.change_stream.verdicts import OutsideChange
@@ -131,8 +131,9 @@ class Listener:
         self._name = f"{socket.gethostname()}-{uuid4().hex[:8]}"
         self._token = uuid4().hex
         self._stopping = threading.Event()
-        #: While MongoDB is asked, and while the next try is waited for; and when something was noted.
-        self._asks = self._pauses = False
+        self._asking = Asking()
+        #: While the next try is waited for; and when something was noted.
+        self._pauses = False
         self._noted_at = time.monotonic()
         #: The last line about this, so that each is said once; and whether it was that this one listens.
         self._said, self._leads = "", False
@@ -174,8 +175,14 @@ class Listener:
             except Exception as error:  # noqa: BLE001 - it is logged with its trace
                 if not isinstance(error, (UnavailableError, ConfigurationError, PyMongoError)):
                     self._note_fault("the listener failed, and tries again", error)
-                self._fail(reason(error), logged=getattr(error, "logged", False))
-                pause_s = failed_s = min(max(failed_s * 2, FAILED_FROM_S), FAILED_TO_S)
+                is_logged = getattr(error, "logged", False)  # that a server is lost
+                if self._is_redis_lost(error):  # who could read a note finds it back, and this one goes on then
+                    if not is_logged:
+                        self._warn(reason(error))
+                    failed_s = 0.0
+                else:
+                    self._fail(reason(error), logged=is_logged)
+                    pause_s = failed_s = min(max(failed_s * 2, FAILED_FROM_S), FAILED_TO_S)
             self._pauses = pause_s > RETRY_S
             self._stopping.wait(random.uniform(0.5, 1) * pause_s)  # noqa: S311 - no secret
             self._pauses = False
@@ -250,7 +257,7 @@ class Listener:
     def _events(self, stream: DatabaseChangeStream[Any]) -> Iterator[Any]:
         """Those that are there by now; none after a while in which nothing came."""
         until, size = time.monotonic() + AWAIT_MS / 1000, 0
-        with self._asking():
+        with self._asking.ask():
             for _ in range(BATCH):
                 event = stream.try_next()
                 if event is None:
@@ -313,7 +320,7 @@ class Listener:
             after = RawBSONDocument(bytes.fromhex(token)) if token else None
         except (ValueError, InvalidBSON) as error:
             raise HistoryLostError(f"the noted token is unreadable: {error}") from error
-        with self._asking():
+        with self._asking.ask():
             # A stream goes on after `invalidate` only with start_after, which takes any token.
             stream = self._database.watch(
                 pipeline=self._pipeline(),
@@ -363,7 +370,7 @@ class Listener:
 
         The lease may have run out meanwhile: MongoDB takes longer not to answer.
         """
-        if not logged:  # else the log has it that Redis is lost
+        if not logged:
             self._warn(reason)
         self._state.error = reason
         try:
@@ -376,15 +383,9 @@ class Listener:
             return  # there is nobody to tell
         self._let_go()
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Ask MongoDB, which may not answer for long."""
-        self._asks = True
-        try:
-            with reading():
-                yield
-        finally:
-            self._asks = False
+    def _is_redis_lost(self, error: Exception) -> bool:
+        """Whether all of Redis is away: one of several servers is asked less often, as the others are with it."""
+        return isinstance(error, RedisUnavailableError) and is_away(error) and not self._store.has_several
 
     def _warn(self, reason: str) -> None:
         line = f"not listening to changes: {reason}"
@@ -398,12 +399,14 @@ class Listener:
         """Note now and then that this process is at work while it waits, unless another one leads."""
         while not self._stopping.wait(ALIVE_EVERY_S):
             silent_s = time.monotonic() - self._noted_at
-            if self._asks or self._pauses:
+            waits = self._asking.is_open or self._pauses
+            if waits:
                 self._alive.touch()
-            if (self._asks or self._pauses) and silent_s >= ALIVE_EVERY_S:
+            if waits and silent_s >= ALIVE_EVERY_S:
                 with suppress(RedisUnavailableError, _NotLeadingError):
                     state = ListenerState.parse(self._renew())
                     state.leader, state.alive_ms = self._name, self._store.now_ms()
+                    state.heard_ms = self._asking.heard_ms(state.heard_ms, state.alive_ms)
                     self._renew(state.dump())
                     # Somebody else may lead who can perhaps do better.
                     if self._pauses or silent_s * 1000 >= LEASE_MS:

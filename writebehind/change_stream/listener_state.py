@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 
 from writebehind.process_identity import is_stopped, pid_of
+from writebehind.process_remedies import LISTENER_UNHEARD_S
 from writebehind.redis.shared.attendance import Outage
 from writebehind.redis.store import Store
-from writebehind.silence import LISTENER_UNHEARD_S, is_listener_away
+from writebehind.silence import is_listener_away
 
 #: A token that none is: what was noted cannot be read, so nobody knows what was missed.
 UNREADABLE = "-"
@@ -34,7 +35,8 @@ class ListenerState:
         skipped: events that could not be understood.
         reopened: how often the history was lost.
         error: what is wrong now, '' for nothing.
-        heard_ms: when MongoDB last answered the listener, by the clock of Redis; 0 for never.
+        heard_ms: when MongoDB last owed the listener no answer, by the clock of Redis; 0 for never. What was not
+            asked, as Redis was away, is not owed.
         alive_ms: when the listener was last at work, be it only at waiting for MongoDB; by the same clock.
         process: the mark of its process, as `writebehind.process_identity` has it; '' where the system tells none.
     """

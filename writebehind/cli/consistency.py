@@ -23,7 +23,6 @@ from writebehind.cli.columns import columns
 from writebehind.cli.installation import opened
 from writebehind.consistency import tally
 from writebehind.consistency.observer import Observer
-from writebehind.consistency.tally import UNOBSERVED_S
 from writebehind.errors import UnavailableError
 from writebehind.logs.quoting import printable_line
 from writebehind.plurals import counted
@@ -42,7 +41,7 @@ class Outcome(IntEnum):
     UNSEEN = 3
 
 
-class Duration(click.ParamType[float]):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # as it is called in each version
     """A time such as `60s`, `5m` or `1h`; a number alone is seconds."""
 
     name = "time"
@@ -232,7 +231,7 @@ def seen(consistency: Mapping[str, Any]) -> tuple[str, bool]:
     """The same of a status: what was right says nothing of a time in which nobody has looked."""
     told, good = summary(consistency["windows"])
     observed_s = consistency["observed_seconds_ago"]
-    if observed_s is None or observed_s <= UNOBSERVED_S:
+    if observed_s is None or consistency["is_observed"]:
         return told, good
     return f"not observed for {observed_s:.0f} s; before that: {told}", False
 

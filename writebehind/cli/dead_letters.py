@@ -99,17 +99,20 @@ def _known(pipeline: Pipeline, wanted: Filter) -> Filter:
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each.")
 def list_(limit: int, as_json: bool, **options: Any) -> None:
-    """List dead letters, without their documents."""
+    """List dead letters, without their documents.
+
+    What has failed last comes first. Where there are more than --limit, they are any of them, and not the last.
+    """
     with opened() as pipeline:
         pipeline.store.check_answered()
         page = pipeline.dead_letters.page(_known(pipeline, _wanted(options)), limit=limit)
         total = pipeline.dead_letters.count()
         _tell_left_out(pipeline, page.away)
     if as_json:
-        for one in page.letters:
+        for one in page.newest_first():
             click.echo(orjson.dumps(one.letter.as_dict()))
         return
-    for one in page.letters:
+    for one in page.newest_first():
         click.echo("\n".join(map(printable_line, _lines(one.letter))))
     more = ", and there may be more that are meant" if page.cursor else ""
     click.echo(f"{len(page.letters)} of {counted(total, 'dead letter')}{more}")
@@ -126,7 +129,7 @@ def _lines(letter: DeadLetter) -> Iterator[str]:
     """One letter for a terminal, whole: a table would cut what a replay has to name."""
     shown = letter.as_dict()
     yield f"{shown['collection']}/{shown['id']}"
-    attempts = counted(letter.attempts, "attempt")
+    attempts = f"{counted(letter.attempts, 'attempt')} since it was written or replayed"
     yield f"    {letter.reason}, version {letter.version}, {shown['failed']}, {attempts}"
     if letter.trace_id:
         yield f"    written in trace {letter.trace_id}"

@@ -10,10 +10,11 @@ from typing import Any
 import click
 
 from writebehind.errors import ConfigurationError
+from writebehind.last_known import LastKnown
 from writebehind.pipeline import Pipeline, connect
 from writebehind.redis.pending import HintSink
 from writebehind.settings.installation import Settings
-from writebehind.settings.running import DATA_DIR, check_both_named, find
+from writebehind.settings.running import DATA_DIR, METRICS, check_both_named, find
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def named(*, tell: bool = True, **overrides: Any) -> Settings:
     if found.origin == "defaults" and Path(DATA_DIR).is_dir():
         raise ConfigurationError(
             f"the system of this directory's {DATA_DIR}/ does not run: start it with `make run` or "
-            "`writebehind up`, or set REDIS_URL and MONGODB_URL"
+            f"`writebehind up`, or set REDIS_URL and MONGODB_URL{_waiting(Path(DATA_DIR))}"
         )
     if found.origin == "defaults":
         raise ConfigurationError(
@@ -48,6 +49,15 @@ def named(*, tell: bool = True, **overrides: Any) -> Settings:
     if tell:
         click.echo(f"on {found}", err=True)
     return found.settings
+
+
+def _waiting(data_dir: Path) -> str:
+    """The end of a message about documents in the file of a Redis that does not run; '' where none wait."""
+    seen = LastKnown(data_dir / METRICS).latest()
+    if seen is None or not seen.documents:
+        return ""
+    wait = "document waits" if seen.documents == 1 else "documents wait"
+    return f". At least {seen.documents:,} {wait} in Redis's file in {data_dir}/redis: do not delete it ({seen})"
 
 
 def opened(*, checked: bool = False, asking: bool = False, **overrides: Any) -> Pipeline:

@@ -45,23 +45,39 @@ def keys() -> None:
 )
 @click.option("--expires", type=Duration(), help="Refuse it after this time, such as 90d. By default never.")
 @click.option("--rate", type=float, help="Items in a second; 0 for any number. By default what the settings say.")
+@click.option(
+    "--concurrency",
+    type=int,
+    help="Requests at a time in a web process; 0 for any number. By default what the settings say.",
+)
 @_as_json
-def create(name: str, grants: tuple[str, ...], expires: float | None, rate: float | None, as_json: bool) -> None:
+def create(
+    name: str,
+    grants: tuple[str, ...],
+    *,
+    expires: float | None,
+    rate: float | None,
+    concurrency: int | None,
+    as_json: bool,
+) -> None:
     """Make a key, and print its token, which is shown this once."""
     with _office() as office:
-        _print_issued(office.create(name, grants, expires_s=expires, rate=rate), as_json)
+        issued = office.create(name, grants, expires_s=expires, rate=rate, concurrency=concurrency)
+        _print_issued(issued, as_json)
 
 
 @keys.command("list")
 @_as_json
 def listed(as_json: bool) -> None:
-    """List all keys, without their secrets."""
+    """List all keys, without their secrets. That one exists which the settings give is said on standard error."""
     with _office() as office:
-        found = office.listed()
+        found, root = office.listed(), office.root_id
+    if root is not None:
+        click.echo(f"besides these, WRITEBEHIND_ROOT_KEY gives key {root}, which may do everything", err=True)
     if as_json or not found:
         _print_each(found, as_json)
         return
-    table = Table(*columns("id", "name", "state", "allows", "made", "expires"))
+    table = Table(*columns("id", "name", "state", "allows", "limits", "made", "expires"))
     for one in found:
         told = one.as_dict(_now_ms())
         cells = (
@@ -69,6 +85,7 @@ def listed(as_json: bool) -> None:
             one.name,
             told["state"],
             " ".join(told["allow"]),
+            _limits(one),
             _date(one.created_ms),
             _date(one.expires_ms),
         )
@@ -155,6 +172,14 @@ def _print_each(found: Sequence[ApiKey], as_json: bool) -> None:
                 click.echo(f"{name.removesuffix('_ms').replace('_', ' ')}: {_date(value)}")
             else:
                 click.echo(f"{name}: {printable_line(_told(value))}")
+
+
+def _limits(key: ApiKey) -> str:
+    """The limits that a key has for itself; '' where those of the settings hold."""
+    rate = "" if key.rate is None else "any rate" if not key.rate else f"{key.rate:g}/s"
+    number = key.concurrency
+    at_a_time = "" if number is None else "any number at a time" if not number else f"{number} at a time"
+    return ", ".join(filter(None, (rate, at_a_time)))
 
 
 def _told(value: Any) -> str:

@@ -7,12 +7,9 @@ from contextlib import suppress
 
 import click
 import orjson
-from rich.console import Console
-from rich.table import Table
 
 from writebehind import times
 from writebehind.change_stream.conflicts import MOST
-from writebehind.cli.columns import columns
 from writebehind.cli.installation import asking_workers, opened
 from writebehind.errors import RedisUnavailableError
 from writebehind.launcher import begin_log
@@ -59,6 +56,11 @@ def conflicts(limit: int, as_json: bool) -> None:
     if not found:
         click.echo("none")
         return
+    from rich.console import Console  # noqa: PLC0415 - the listener needs no tables
+    from rich.table import Table  # noqa: PLC0415 - as above
+
+    from writebehind.cli.columns import columns  # noqa: PLC0415 - as above
+
     table = Table(*columns("document", "they did", "what stands", "found at"))
     for one in found:
         document = printable_line(f"{one['collection']}/{one['id']}").replace("[", "\\[")

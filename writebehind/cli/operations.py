@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Final
@@ -18,12 +18,13 @@ from rich.text import Text
 
 from writebehind.cli.installation import asking_workers, named, opened
 from writebehind.logs.quoting import printable_line
+from writebehind.monitoring.directory import directory_of
 from writebehind.operations.acl import User, oldest, users
 from writebehind.operations.adopt import adopt as move_to
 from writebehind.operations.doctor import Finding, Level, configuration, examine
 from writebehind.operations.drain import Progress
 from writebehind.operations.drain import drain as drain_all
-from writebehind.operations.growth import Growth, grow
+from writebehind.operations.growth import Growth, exposed, grow
 from writebehind.operations.indexes import create_lookup_indexes
 from writebehind.operations.rebalance import Progress as Rebalancing
 from writebehind.operations.rebalance import rebalance as share_anew
@@ -42,7 +43,10 @@ _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAILURE: "bold red"
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON for each check.")
 @click.option("--config", is_flag=True, help="Print what Redis and Sentinels should be configured with instead.")
 @click.option("--acl", is_flag=True, help="Print the users that Redis and the broker should have instead.")
-def doctor(as_json: bool, config: bool, acl: bool) -> None:
+@click.option(
+    "--loss-seen", is_flag=True, help="Note that you have seen what Redis has lost with its data instead."
+)
+def doctor(as_json: bool, config: bool, acl: bool, loss_seen: bool) -> None:
     """Say what is wrong with servers and processes.
 
     It looks whether this installation is fit to keep what it acknowledges.
@@ -55,6 +59,14 @@ def doctor(as_json: bool, config: bool, acl: bool) -> None:
         if acl:
             _print_users(users(pipeline.settings, oldest(pipeline)), as_json)
             return
+        if loss_seen:
+            pipeline.store.check_recorded()
+            seen = pipeline.store.lost_data.see()
+            told = f"{counted(seen, 'loss', 'losses')} of the data of Redis: noted as seen"
+            click.echo(orjson.dumps({"seen": seen}) if as_json else told)
+            return
+        with suppress(OSError):  # there is no directory for temporary files
+            pipeline.keep_in(pipeline.settings.state_dir or directory_of(pipeline.settings))
         found = list(examine(pipeline))
     if as_json:
         for one in found:
@@ -188,6 +200,12 @@ def _grow(partitions: int, as_json: bool) -> None:
         def report(now: Growth) -> None:
             bar(completed=now.divided, total=now.total, description=f"partitions, {counted(now.copied, 'key')}")
 
+        for one in exposed(pipeline):
+            click.echo(
+                f"writebehind: {one} has no replica and no `appendfsync always`: a crash within a second of a "
+                "division may lose documents that were fsynced on another node",
+                err=True,
+            )
         result = grow(pipeline, partitions, report=report)
     if as_json:
         click.echo(orjson.dumps(asdict(result)))

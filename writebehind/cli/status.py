@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Final
 
 import click
@@ -18,21 +21,27 @@ from writebehind import Pipeline
 from writebehind.cli.columns import columns
 from writebehind.cli.consistency import seen
 from writebehind.cli.installation import opened
+from writebehind.conditions import CONDITIONS, Severity
 from writebehind.errors import RedisUnavailableError, WritebehindError
-from writebehind.last_known import AtStake
+from writebehind.last_known import LATER, AtStake
 from writebehind.logs.quoting import printable_line
 from writebehind.monitoring.directory import directory_of
-from writebehind.operations.doctor.processes import is_unanswered
+from writebehind.operations.running_here import remedies_here, system_here
 from writebehind.plurals import counted, size_of
+from writebehind.process_remedies import LISTENER_SILENT_S, is_unanswered
 from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.pauses import told as told_pauses
 from writebehind.redis.shared.persisted import RATE_S
-from writebehind.remedies import LISTENER_SILENT_S, outrun
+from writebehind.remedies import outrun
 from writebehind.settings.urls import redacted
 from writebehind.times import duration
 
 #: Pending documents that are older than this show that they are not persisted in time, seconds.
 _LATE_S = 30.0
+#: How long the API of the system that runs here has to answer, seconds.
+API_PATIENCE_S: Final = 2.0
+#: What remedies are about that no row shows.
+_OF_NO_ROW: Final = {"api", "up", "data directory"}
 #: Totals of what becomes of writes.
 _BECAME = ("persisted", "deleted", "coalesced", "buried", "replayed", "discarded")
 
@@ -54,26 +63,34 @@ Figures = dict[str, Any] | WritebehindError
 def status(watch: bool, interval: float, as_json: bool) -> None:
     """Show what is pending, and who is at work on it.
 
-    The exit status is 0 as long as Redis answers, belongs to the database of the settings, and has as many
-    partitions as they say; 1 where it does not answer, and 2 for the others. `writebehind doctor` judges. Where
-    one of several servers does not answer, the figures say so, and are of the others. While Redis is away, what
-    was only there is told as processes of this host have seen it last: in JSON under `last_known`.
+    The exit status is that of the worst that it shows, as of `writebehind doctor`: 0 all is well, 1 a warning, 2
+    something critical, as a Redis that does not answer, or settings that do not fit it. Where one of several
+    servers does not answer, the figures are of the others. While Redis is away, what was only there is told as
+    processes of this host have seen it last: in JSON under `last_known`.
     """
     with opened() as pipeline:
         with suppress(OSError):  # there is no directory for temporary files
-            pipeline.last_known.keep_in(directory_of(pipeline.settings))
+            pipeline.keep_in(pipeline.settings.state_dir or directory_of(pipeline.settings))
 
         def look() -> dict[str, Any]:
-            pipeline.store.check_answered()
-            return pipeline.status()
+            with ThreadPoolExecutor(1, thread_name_prefix="here") as beside:
+                here = beside.submit(_to_do_here, pipeline)
+                pipeline.store.check_answered()
+                figures = pipeline.status()
+                to_do = [*figures["to_do"], *here.result()]
+                grave = Severity.CRITICAL.name.lower()
+                return {**figures, "to_do": sorted(to_do, key=lambda one: one["severity"] != grave)}
 
         if not watch:
             try:
-                _print(look(), pipeline, as_json=as_json)
+                found = look()
             except RedisUnavailableError as error:
                 if is_away(error):
                     _print(error, pipeline, as_json=as_json)
+                error.exit_status = Severity.CRITICAL
                 raise
+            _print(found, pipeline, as_json=as_json)
+            sys.exit(max((CONDITIONS[one["condition"]].severity for one in found["to_do"]), default=0))
         elif as_json:
             for figures in _again(look, interval):
                 click.echo(_dumped(figures, pipeline))
@@ -81,6 +98,14 @@ def status(watch: bool, interval: float, as_json: bool) -> None:
             with Live(console=Console(), auto_refresh=False, screen=False) as live:
                 for figures in _again(look, interval):
                     live.update(_rendered(figures, pipeline), refresh=True)
+
+
+def _to_do_here(pipeline: Pipeline) -> list[dict[str, str]]:
+    """Remedies for the system that runs in this directory; none where none does."""
+    state = system_here(pipeline.settings)
+    if state is None:
+        return []
+    return [asdict(one) for one in remedies_here(pipeline.settings, state, timeout_s=API_PATIENCE_S)]
 
 
 def _rendered(figures: Figures, pipeline: Pipeline) -> RenderableType:
@@ -93,7 +118,9 @@ def _rendered(figures: Figures, pipeline: Pipeline) -> RenderableType:
 def without_redis(last_known: AtStake | None, to_do: Sequence[Mapping[str, str]]) -> RenderableType:
     """Figures last known of a Redis that is away, and what to do, for a terminal."""
     known = last_known or "nobody on this host has seen what is only there"
-    return Group(Text(f"Redis is away; {known}", "bold red"), *(Text(_told(one), "bold") for one in to_do))
+    both = any(one["about"] == "mongodb" for one in to_do)
+    who = "Redis and MongoDB are away" if both else "Redis is away"
+    return Group(Text(f"{who}; {known}", "bold red"), *(Text(_told(one), "bold") for one in to_do))
 
 
 def shown(figures: Figures) -> RenderableType:
@@ -103,14 +130,15 @@ def shown(figures: Figures) -> RenderableType:
     table = Table.grid(*columns("", ""), padding=(0, 2))
     for name, value, good in _rows(figures):
         table.add_row(Text(name, "bold"), Text(printable_line(value), "" if good else "bold red"))
-    for one in figures["to_do"]:
-        table.add_row(Text("do", "bold"), Text(printable_line(_told(one)), "bold"))
+    for one in sorted(figures["to_do"], key=lambda one: -CONDITIONS[one["condition"]].severity):
+        table.add_row(Text("do", "bold"), Text(printable_line(f"{one['severity']}: {_told(one)}"), "bold"))
     return Group(table, *_tasks(figures["periodic"] or {}))
 
 
 def _told(remedy: Mapping[str, str]) -> str:
-    """A remedy in one line."""
-    return redacted(f"{remedy['about']}: {remedy['advice']}; more at {remedy['runbook']}")
+    """A remedy in one line, with what is wrong where no row shows that."""
+    found = f"{remedy['found']}: " if remedy["about"] in _OF_NO_ROW else ""
+    return redacted(f"{remedy['about']}: {found}{remedy['advice']}; more at {remedy['runbook']}")
 
 
 def _print(figures: Figures, pipeline: Pipeline, *, as_json: bool) -> None:
@@ -144,6 +172,8 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
     """The rows: name, value, and whether that is good."""
     if away := {one["server"]: one["partitions"] for one in figures["away"]}:
         yield "partial", f"{told_away(away)}: what these have is in no figure", False
+    for one in figures["lost_data"] or ():
+        yield "data lost", _lost(one), False
     if pauses := figures["paused"]:
         yield "paused", f"{told_pauses(pauses)}: `writebehind resume` ends it", False
     for name, needed, row in _ROWS:
@@ -151,6 +181,12 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
             yield name, "not known while that server does not answer", False
         else:
             yield name, *row(figures)
+
+
+def _lost(one: Mapping[str, Any]) -> str:
+    """The documents that were lost with the data of Redis."""
+    at_stake = counted(one["pending"] + one["dead_letters"], "document")
+    return f"at least {at_stake} that were only in Redis at {one['at']}, in data that is gone; {LATER}"
 
 
 Row = tuple[str, bool]
@@ -184,8 +220,8 @@ def _workers(figures: Mapping[str, Any]) -> Row:
     workers = figures["workers"]
     busy = "".join(f"; {one['worker']} is busy for {duration(one['seconds'])}" for one in figures["busy_workers"])
     silent = "".join(
-        f"; {one['worker']}{_process(one)} {'is stopped' if one['is_stopped'] else 'does nothing'} for "
-        f"{duration(one['seconds_ago'])}"
+        f"; {one['worker']}{_process(one)} has done nothing for {duration(one['seconds_ago'])}"
+        f"{', and is stopped' if one['is_stopped'] else ''}"
         for one in figures["silent_workers"]
     )
     at_work = str(workers) if workers else _without_workers(figures["partitions_at_work"])
@@ -193,7 +229,15 @@ def _workers(figures: Mapping[str, Any]) -> Row:
         f"; {one['worker']} has ended without a word, {duration(one['seconds_ago'])} ago"
         for one in figures["ended_workers"]
     )
-    return f"{at_work}{busy}{silent}{ended}", bool(workers) and not silent
+    awaited = _names(figures["awaited_workers"])
+    if not workers and awaited:
+        at_work = "none yet"
+    waits = f"; Redis was away until just now, and {awaited} is waited for" if awaited else ""
+    return f"{at_work}{busy}{silent}{waits}{ended}", bool(workers or awaited) and not silent
+
+
+def _names(workers: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(one["worker"] for one in workers)
 
 
 def _without_workers(partitions: int) -> str:
@@ -210,6 +254,8 @@ def _process(silent: Mapping[str, Any]) -> str:
 def _queues(figures: Mapping[str, Any]) -> Row:
     unconsumed = ", ".join(figures["unconsumed"])
     consumed = f"no worker consumes {unconsumed}" if unconsumed else "each has a worker"
+    if (awaited := figures["awaited_workers"]) and not unconsumed:
+        consumed = f"waited for: {_names(awaited)}"
     return f"{consumed}{_waiting(figures['broker'])}", not unconsumed
 
 
@@ -233,6 +279,9 @@ def _safe(figures: Mapping[str, Any]) -> Row:
     waits = f"about {size_of(size)} wait"
     if figures["safe"]:
         return "all is in MongoDB", True
+    lost = sum(one["pending"] + one["dead_letters"] for one in figures["lost_data"] or ())
+    if lost and not (figures["pending"] or figures["dead_letters"]):
+        return f"what is there is safe; {counted(lost, 'document was', 'documents were')} lost, see above", False
     if until_s is not None:
         more = outrun(figures)
         return f"in about {duration(until_s)}; {waits}{f'; {more}' if more else ''}", not more
@@ -246,10 +295,16 @@ def _safe(figures: Mapping[str, Any]) -> Row:
 def _refused(figures: Mapping[str, Any]) -> Row:
     """The time until new documents are refused, if all goes on as it does."""
     until_s = figures["seconds_until_cap"]
+    if words := figures["redis_refuses"]:
+        return f"all writes now, by Redis: {words}", False
     if until_s is None:
         return "nothing within an hour", True
     what = {"pending": "too much is pending", "memory": "Redis is short of memory"}[figures["cap"]]
-    return (f"in about {duration(until_s)}: {what}" if until_s else f"new documents now: {what}"), False
+    if until_s:
+        return f"in about {duration(until_s)}: {what}", False
+    full, every = len(figures["full_partitions"] or ()), figures["partitions"]
+    where = f" in {full} of {counted(every, 'partition')}" if figures["cap"] == "pending" and full else ""
+    return f"new documents{where} now: {what}", False
 
 
 def _caps(figures: Mapping[str, Any]) -> Row:
@@ -276,7 +331,7 @@ def _exporter(exporter: Mapping[str, Any]) -> Row:
         return "none has ever run: nobody records the last hour", True
     silent = exporter["is_silent"]
     if exporter["is_stopped"]:
-        return f"process {exporter['pid']} is stopped for {duration(recorded_s)}", False
+        return f"process {exporter['pid']} has recorded nothing for {duration(recorded_s)}, and is stopped", False
     return (
         f"{'silent for' if silent else 'recorded the history'} {duration(recorded_s)}{'' if silent else ' ago'}",
         not silent,

@@ -20,7 +20,6 @@ from writebehind.consistency.budget import Budget
 from writebehind.consistency.changes import Changes
 from writebehind.consistency.comparing import Comparison
 from writebehind.consistency.sources import Changed, PendingWalk, Walk
-from writebehind.consistency.tally import UNOBSERVED_S
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import UnavailableError, WritebehindError
 from writebehind.logs.events import FAULT
@@ -38,6 +37,8 @@ LEASE_MS, WAIT_S = 10_000, 2.0
 POLL_S, FLUSH_S, FAILED_S = 0.5, 1.0, 2.0
 #: While it waits for what a step has cost, it says so often that it observes, seconds.
 KEEP_S = 3.0
+#: The log says that nobody looks where that takes so long, seconds.
+LOGGED_S = 30.0
 #: Between two looks whether Redis is as the settings say, seconds.
 CHECK_S = 10.0
 
@@ -101,7 +102,7 @@ class Observer:
         self._leads = self.has_led = self._has_looked = self._told_wait = False
         self.failure = ""
         # Who does not look for a moment is no news: the next step comes after some seconds.
-        self._outages = OutageLog(log, quiet_s=UNOBSERVED_S, patience_s=UNOBSERVED_S)
+        self._outages = OutageLog(log, quiet_s=LOGGED_S, patience_s=LOGGED_S)
         self._flush_at = self._poll_at = self._walk_at = self._check_at = 0.0
 
     @property
@@ -164,7 +165,7 @@ class Observer:
         Raises:
             WritebehindError: a server does not answer, or Redis is not as the settings say.
         """
-        if owed_s >= UNOBSERVED_S and not self._told_wait:
+        if owed_s >= LOGGED_S and not self._told_wait:
             self._told_wait = True
             log.warning(
                 "nobody looks what readers see for %.0f s: the last looks took much CPU, and "

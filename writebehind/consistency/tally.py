@@ -19,8 +19,9 @@ from writebehind.tallies.families import OTHER
 WINDOWS = (1, 10, 60)
 #: The time that figures are about, seconds.
 SPAN_S = 3_600
-#: After so long in which nobody has looked figures of what was seen say nothing of now, seconds.
-UNOBSERVED_S = 30.0
+#: After so long in which nobody has looked figures of what was seen say nothing of now, seconds: an observer notes
+#: each few seconds that it looks, and from then on another one may take its place.
+UNOBSERVED_S = 10.0
 #: Collections that one observer counts by name besides those of the settings, as clients may name others.
 MOST_UNLISTED = 50
 #: Documents that the figures name.
@@ -108,6 +109,16 @@ class Tally:
         name = f"{collection} {source} {WINDOWS[at]} {what}"
         self._counts[name] += count
         self._total[name] += count
+
+
+def is_observed(seconds_ago: float | None, *, is_mongodb_away: bool) -> bool:
+    """Whether figures of what readers see say anything of now: status, doctor and console all go by it.
+
+    Args:
+        seconds_ago: the time since somebody has looked last, seconds; `None` where nobody has.
+        is_mongodb_away: whether MongoDB does not answer, so that nobody can look, however late they have.
+    """
+    return seconds_ago is not None and seconds_ago <= UNOBSERVED_S and not is_mongodb_away
 
 
 def figures(

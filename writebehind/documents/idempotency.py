@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -13,7 +12,6 @@ from writebehind.errors import InvalidArgumentError
 LONGEST_KEY = 255
 #: Bytes of the digest by which two requests are told apart.
 _DIGEST_BYTES = 16
-_KEY = re.compile(f"[ -~]{{1,{LONGEST_KEY}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +27,15 @@ class IdempotencyKey:
     digest: str
 
     @classmethod
-    def of(cls, text: str, request: Iterable[bytes]) -> IdempotencyKey:
+    def of(cls, text: str, request: Sequence[bytes]) -> IdempotencyKey:
         """The key of a request, which its parts tell apart from every other one.
 
         Raises:
             InvalidArgumentError: the text is no key.
         """
         check_key(text)
-        parts = [*request]
         # With their lengths, so that no two lists of parts are one text.
-        told = b"".join([*map(b"%d:".__mod__, map(len, parts)), *parts])
+        told = b"%d:" * len(request) % tuple(map(len, request)) + b"".join(request)
         return cls(text, blake2b(told, digest_size=_DIGEST_BYTES).hexdigest())
 
 
@@ -48,7 +45,7 @@ def check_key(text: str) -> str:
     Raises:
         InvalidArgumentError: it is none.
     """
-    if not _KEY.fullmatch(text):
+    if not (text.isascii() and text.isprintable() and 0 < len(text) <= LONGEST_KEY):
         raise InvalidArgumentError(
             f"an idempotency key has 1 to {LONGEST_KEY} printable characters of ASCII: use a new UUID each time"
         )

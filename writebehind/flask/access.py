@@ -11,11 +11,12 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound, Unauthorized
 
 from writebehind.access.keyring import Keyring
+from writebehind.access.keys import ApiKey
 from writebehind.access.rights import Right, named
 from writebehind.access.subjects import Holder
-from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.errors import ConfigurationError, NotGrantedError, RedisUnavailableError
 from writebehind.flask.audit import Refusals
-from writebehind.flask.problems import NOTED, respond_http, this_request
+from writebehind.flask.problems import NOTED, respond, this_request
 from writebehind.outage_log import OutageLog
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,24 @@ class Access:
             _tell_refused(Forbidden, f"a key without the right to {right}", key)
             raise Forbidden(f"{key.called} does not grant {wanted}")
 
+    def grants(self, right: Right, collection: str, environ: Environ) -> bool:
+        """Whether a request surely may do this. Of one that may not nothing is told: `admit` does that.
+
+        Raises:
+            RedisUnavailableError: as `admit`.
+            TokenKeysError: as `admit`.
+        """
+        if not self._keyring.is_on() and self._is_open:
+            return True
+        token = token_of(environ.get("HTTP_AUTHORIZATION", ""))
+        if token is None or self._keyring.recognise(token) is None:  # which tells nobody, as `find` may
+            return False
+        key = self._keyring.find(token)
+        if key is None or not key.rights.allow(right, collection):
+            return False
+        _know(environ, key)
+        return True
+
     def check(self) -> None:
         """See that not everybody beyond this machine may do everything; not where Redis does not answer yet.
 
@@ -107,14 +126,13 @@ class Access:
         token = token_of(given)
         key = None if token is None else self._keyring.find(token)
         if key is None:
-            _tell_refused(Unauthorized, "a wrong key")
+            ended = None if token is None else self._keyring.ended(token)
+            _tell_refused(Unauthorized, _why_not(ended), ended)
             raise Unauthorized(
                 "there is no such key, or it is revoked or has expired; or the token is not valid here",
                 www_authenticate=_challenge(error="invalid_token"),
             )
-        environ[_KEY] = key
-        if (noted := environ.get(NOTED)) is not None:
-            noted["key"] = key.id
+        _know(environ, key)
         return key
 
 
@@ -134,10 +152,48 @@ def hide_from_writers(response: Response) -> Response:
     """Let a 404 tell nobody whether a document exists who may not read it: it is 403 then."""
     if response.status_code != NotFound.code:
         return response
-    key, collection = key_of_request(), (request.view_args or {}).get("collection")
+    hidden = hidden_from((request.view_args or {}).get("collection"))
+    return response if hidden is None else respond(hidden)
+
+
+def hidden_from(collection: str | None) -> NotGrantedError | None:
+    """The answer in the place of what only readers of a collection may know; `None` to one of them.
+
+    That is whether there is a document to be changed, and the ETag of what a change has made of it: a hash, by
+    which a document that has few possible states can be guessed.
+    """
+    key = key_of_request()
     if key is None or collection is None or key.rights.allow(Right.READ, collection):
-        return response
-    return respond_http(Forbidden(f"{key.called} does not grant {named(Right.READ, collection)}"))
+        return None
+    return NotGrantedError(f"{key.called} does not grant {named(Right.READ, collection)}")
+
+
+def hide_tag(response: Response) -> Response:
+    """Leave the ETag out of an answer to whoever may change a document and not read it."""
+    if "ETag" in response.headers and hidden_from((request.view_args or {}).get("collection")):
+        del response.headers["ETag"]
+    return response
+
+
+def _know(environ: Environ, key: Holder) -> None:
+    """Have a request known by its key."""
+    environ[_KEY] = key
+    if (noted := environ.get(NOTED)) is not None:
+        noted["key"] = key.id
+
+
+def note_gate_refusal(keyring: Keyring, error: HTTPException) -> None:
+    """Have in the audit log that the gate has refused this request, and whose key it has, if that is known."""
+    token = token_of(request.headers.get("Authorization", ""))
+    key = None if token is None else keyring.recognise(token)
+    _audited.note(error.description or "", key.id if key else None, error.code or 0)
+
+
+def _why_not(ended: ApiKey | None) -> str:
+    """The reason why a token is refused: of a key that has ended, or of none that there is."""
+    if ended is None:
+        return "a wrong key"
+    return "a key that has expired" if ended.revoked_ms is None else "a key that is revoked"
 
 
 def _challenge(**more: str) -> WWWAuthenticate:

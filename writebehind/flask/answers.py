@@ -9,7 +9,7 @@ from flask import Response
 from writebehind.errors import PreconditionFailedError
 from writebehind.flask.conditions import is_conditional, status_of
 from writebehind.flask.problems import respond
-from writebehind.flask.representations import Form
+from writebehind.flask.representations import Form, quoted
 from writebehind.querying.answers import Answer
 from writebehind.querying.pages import Page
 from writebehind.reading.read import Read, Source
@@ -29,7 +29,7 @@ def answer(write: Callable[[], bytes], tag: str, headers: dict[str, str], form: 
     status = status_of(tag) if is_conditional() else 200
     if status == _CONDITION_FAILED:
         return respond(PreconditionFailedError(), headers)
-    headers["ETag"] = f'"{tag}"'
+    headers["ETag"] = quoted(tag)
     if status == _NOT_MODIFIED:
         return Response(status=status, headers=headers)
     return Response(write(), 200, headers, content_type=form.content_type)

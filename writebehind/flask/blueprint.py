@@ -31,7 +31,7 @@ from writebehind.flask.admin.status import status
 from writebehind.flask.console.routes import console
 from writebehind.flask.declarations import Declared, Routes, described
 from writebehind.flask.description.routes import description
-from writebehind.flask.framing import check_method, collect
+from writebehind.flask.framing import check_method, check_path, collect
 from writebehind.flask.guard import Guard
 from writebehind.flask.pages import keep_out_of_caches, refuse_others
 from writebehind.flask.problems import answers_with_problems, name_request, register_problems, respond_http
@@ -80,6 +80,7 @@ def api(
     def admit() -> Response | None:
         """Trace the request, refuse what no route should be asked for, and answer OPTIONS."""
         now: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - once for all
+        check_path(now)
         if trace._TRACER_PROVIDER is not None:  # noqa: SLF001 - `is_on` would be one call more
             tracing.begin(now)  # first of all, so that what follows is within the span
         environ = now.environ
@@ -106,7 +107,7 @@ def api(
         for part in (status, dead_letters, conflicts, drift, hot_keys, history, explorer, keys, pausing):
             declared += _add(operators, part(pipeline), most_bytes)
         routes.register_blueprint(operators)
-        routes.register_blueprint(console(admin))
+        routes.register_blueprint(console(admin, None if access is None else pipeline.login))
     every = described(declared) | dict(paths or {})
     routes.register_blueprint(description(pipeline.settings, paths=every, keys=access is not None))
     return routes
@@ -126,7 +127,10 @@ def _admit(access: Access) -> None:
     """Let a request through that may do what its route is for."""
     now: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - once for all
     reads = now.environ["REQUEST_METHOD"] in SAFE or (now.endpoint or "").endswith(READING)
-    access.admit(Right.READ if reads else Right.WRITE, (now.view_args or {}).get("collection"), now.environ)
+    environ, collection = now.environ, (now.view_args or {}).get("collection")
+    access.admit(Right.READ if reads else Right.WRITE, collection, environ)
+    if not reads and environ.get("HTTP_IF_MATCH", "*").strip(" \t") != "*":  # it tells whether a document is so
+        access.admit(Right.READ, collection, environ)
 
 
 def _refuse_wrong_names() -> None:
@@ -145,6 +149,7 @@ def _options() -> Response:
     meant = request.url_rule
     rules = [one for one in current_app.url_map.iter_rules() if meant is not None and one.rule == meant.rule]
     response = Response()
+    del response.headers["Content-Type"]  # there is nothing that could have one
     response.allow.update(method for one in rules for method in one.methods or ())
     return response
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Request
 from werkzeug import exceptions
-from werkzeug.exceptions import BadRequest, LengthRequired, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, LengthRequired, NotFound, RequestEntityTooLarge
 
 #: Where a server says that it has read the body whole.
 WHOLE = "writebehind.whole"
@@ -106,6 +106,17 @@ def check_method(environ: Mapping[str, Any]) -> None:
     method: str = environ["REQUEST_METHOD"]
     if method != method.upper():
         raise exceptions.NotImplemented(f"there is no method {method[:40]!r}: methods are written in capitals")
+
+
+def check_path(given: Request) -> None:
+    """See that a path begins with one slash: Werkzeug strips others, and a rule of a proxy for `/admin` does not.
+
+    Raises:
+        NotFound: it does not, and so the request is for no route.
+    """
+    if given.environ["PATH_INFO"].startswith("//"):
+        given.url_rule = None
+        raise NotFound
 
 
 def check_coding(coding: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from flask import Response, request
 from werkzeug.exceptions import BadRequest
@@ -12,7 +12,7 @@ from writebehind.documents.idempotency import LONGEST_KEY, IdempotencyKey
 from writebehind.errors import InvalidArgumentError, RequestError
 
 #: A string of RFC 9651, section 3.3.3, and the parameters after it, which mean nothing here.
-_QUOTED = re.compile(r'[ ]*"((?:[ !#-\[\]-~]|\\["\\])*)"(?:[ ]*;[ -~]*)?[ ]*')
+_QUOTED = re.compile(r'[ ]*"((?:[ !#-\[\]-~]++|\\["\\])*+)"(?:[ ]*;[ -~]*)?[ ]*')
 #: Two headers become one with a comma, so that no bare key has one.
 _BARE = re.compile(r"[ ]*([!#-+\--:<-~]+)[ ]*")
 _ESCAPED = re.compile(r"\\(.)")
@@ -74,7 +74,8 @@ def read_key(header: str) -> str:
         BadRequest: it has none.
     """
     if quoted := _QUOTED.fullmatch(header):
-        return _ESCAPED.sub(r"\1", quoted[1])
+        text = quoted[1]
+        return _ESCAPED.sub(r"\1", text) if "\\" in text else text
     if bare := _BARE.fullmatch(header):
         return bare[1]
     raise BadRequest(f'Idempotency-Key: give one key of up to {LONGEST_KEY} characters, such as "8e03978e-40d5-…"')
@@ -89,12 +90,8 @@ def tell_replayed(response: Response, *, replayed: bool) -> Response:
 
 def _key(text: str, data: bytes) -> IdempotencyKey:
     try:
-        return IdempotencyKey.of(text, (*_told_apart_by(), data))
+        environ = request.environ  # which costs less than what Werkzeug makes of it
+        told = [environ.get(name, "").encode(errors="surrogatepass") for name in _TOLD_APART_BY]
+        return IdempotencyKey.of(text, [*told, data])
     except InvalidArgumentError as error:
         raise BadRequest(f"Idempotency-Key: {error}") from error
-
-
-def _told_apart_by() -> Iterator[bytes]:
-    environ = request.environ  # which costs less than what Werkzeug makes of it
-    for name in _TOLD_APART_BY:
-        yield environ.get(name, "").encode(errors="surrogatepass")

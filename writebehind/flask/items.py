@@ -70,12 +70,14 @@ class Items:
         spans: where each item stands in it.
         most_bytes: of a document.
         key_of: the idempotency key of an item, by its place, its text and the key that stands in it, if any.
+        hidden: the error that an item is which is to be compared with what its document has; `None` for none.
     """
 
     data: bytes
     spans: Sequence[Span]
     most_bytes: int
     key_of: KeyOf
+    hidden: RequestError | None = None
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -90,13 +92,23 @@ class Items:
                 check_holders(item, longest)
                 parsed = codec.parse(item)
                 operation = _operation(parsed, self.most_bytes, converted=codec.may_have_wrappers(item))
+                if self.hidden and operation.if_match is not UNCONDITIONAL and {*operation.if_match} != {ANY}:
+                    raise self.hidden
                 key = self.key_of(at, item, parsed.get("key"))
                 yield replace(operation, key=key) if key else operation
             except RequestError as error:
                 yield error
 
 
-def read_items(data: bytes, *, most: int, most_bytes: int, most_holders: int, key_of: KeyOf = no_key) -> Items:
+def read_items(
+    data: bytes,
+    *,
+    most: int,
+    most_bytes: int,
+    most_holders: int,
+    key_of: KeyOf = no_key,
+    hidden: RequestError | None = None,
+) -> Items:
     """Find the items of a JSON array, or of NDJSON. A line of NDJSON that is no JSON is an error by itself.
 
     Args:
@@ -105,6 +117,7 @@ def read_items(data: bytes, *, most: int, most_bytes: int, most_holders: int, ke
         most_bytes: of a document.
         most_holders: objects and arrays that there may be in all.
         key_of: see `Items`.
+        hidden: see `Items`.
 
     Raises:
         MalformedDocumentError: an array is no JSON, or there is nothing at all.
@@ -118,7 +131,7 @@ def read_items(data: bytes, *, most: int, most_bytes: int, most_holders: int, ke
     begins = len(data) - len(data.lstrip(_BLANKS))
     is_array = data.startswith(b"[", begins)
     spans = _in_array(data, begins + 1, most, 2 * longest) if is_array else _in_lines(data, most)
-    return Items(data, spans, most_bytes, key_of)
+    return Items(data, spans, most_bytes, key_of, hidden)
 
 
 def named_id(text: bytes) -> Any:

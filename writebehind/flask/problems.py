@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable, default_excep
 from writebehind import errors
 from writebehind.errors import RequestError, UnavailableError, WritebehindError
 from writebehind.flask.addresses import path_to_description, path_to_letter
+from writebehind.flask.plain import at_work_on
 from writebehind.logs.events import FAULT
 from writebehind.outage_log import OutageLog
 
@@ -52,6 +53,7 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.MalformedDocumentError: Problem(400, "malformed-json", "The body is not valid Extended JSON"),
     errors.InvalidIdError: Problem(400, "invalid-id", "The id does not fit the collection"),
     errors.InvalidPatchError: Problem(400, "invalid-patch", "The patch is malformed"),
+    errors.NotGrantedError: Problem(403, "forbidden", "Forbidden"),
     errors.DocumentNotFoundError: Problem(404, "not-found", "There is no such document"),
     errors.UnknownQueryError: Problem(404, "unknown-query", "The collection has no such query"),
     errors.UnknownKeyError: Problem(404, "unknown-key", "There is no such API key"),
@@ -136,10 +138,11 @@ def answers_with_problems(routes: Scaffold) -> bool:
 
 def request_id() -> str:
     """The name of this request in its answer and in the log: the client's own, or a new one."""
-    return _request_id(request.environ)
+    return id_of(request.environ)
 
 
-def _request_id(environ: dict[str, Any]) -> str:
+def id_of(environ: dict[str, Any]) -> str:
+    """The name of the request that has this environment; see `request_id`."""
     known: str | None = environ.get(_REQUEST_ID)
     if known is None:
         known = environ[_REQUEST_ID] = name_from(environ.get("HTTP_X_REQUEST_ID", ""))
@@ -167,10 +170,17 @@ def this_request() -> str:
 
 def log_fields() -> dict[str, Any]:
     """Fields of a log line: which request this thread is at work on, if any."""
-    if not has_request_context():
-        return {}
-    fields = {"request_id": request_id(), "method": request.method, "path": quote(request.path, safe="/:")}
-    return fields | {"collection": (request.view_args or {}).get("collection")}
+    if has_request_context():
+        collection = (request.view_args or {}).get("collection")
+        return _log_fields(request.environ, request.method, request.path, collection)
+    if (plain := at_work_on()) is not None:
+        return _log_fields(plain.environ, plain.environ["REQUEST_METHOD"], plain.path, plain.collection)
+    return {}
+
+
+def _log_fields(environ: dict[str, Any], method: str, path: str, collection: str | None) -> dict[str, Any]:
+    path = quote(path, safe="/:")
+    return {"request_id": id_of(environ), "method": method, "path": path, "collection": collection}
 
 
 def respond(
@@ -280,10 +290,16 @@ def name_request(response: Response) -> Response:
     """Name the request in its answer, as problems do by themselves, and the written version in the access log."""
     environ = request.environ
     if not isinstance(response, _ProblemResponse):
-        response.headers.add(REQUEST_ID, _request_id(environ))
-    if NOTED in environ and isinstance(response, WriteResponse):
-        environ[NOTED]["version"] = response.version
+        response.headers.add(REQUEST_ID, id_of(environ))
+    if isinstance(response, WriteResponse):
+        note_version(environ, response.version)
     return response
+
+
+def note_version(environ: Mapping[str, Any], version: int) -> None:
+    """Have the version that was written in the line of the access log, if there is going to be one."""
+    if NOTED in environ:
+        environ[NOTED]["version"] = version
 
 
 def _shown(text: str) -> str:

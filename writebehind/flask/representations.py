@@ -51,6 +51,11 @@ CANONICAL = Form(True, f"{JSON}; profile=canonical")
 _FORMS = {"relaxed": RELAXED, "canonical": CANONICAL}
 
 
+def quoted(tag: str) -> str:
+    """An entity tag as headers have it."""
+    return f'"{tag}"'
+
+
 def state_of(tag: str) -> str:
     """The ETag of the document, of whose forms one has this entity tag."""
     return tag.removesuffix(_CANONICAL_END)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from random import random
 from typing import Final
@@ -13,7 +14,7 @@ from writebehind.documents.large import TakesMuchError
 from writebehind.flask.addresses import template
 from writebehind.flask.problems import NOTED, note, request_id
 from writebehind.tracing import spans
-from writebehind.tracing.span import NO_SPAN, NOT_SAMPLED, Span, draw_of, get_current
+from writebehind.tracing.span import DRAWS, NO_SPAN, NOT_SAMPLED, Span, get_current
 
 #: Where a request has its span, in its environment, until it is over.
 _SPAN: Final = "writebehind.span"
@@ -24,21 +25,16 @@ _SERVER_ERRORS: Final = 500
 
 def begin(now: Request) -> None:
     """Let a request be a span, unless it is one already; see `end`. There is a tracer provider."""
-    environ, parent, is_drawn = now.environ, _NO_PARENT, False
-    if "HTTP_TRACEPARENT" in environ:
-        parent = {name: environ[variable] for variable, name in _PARENT if variable in environ}
-    elif get_current() is NOT_SAMPLED and (draw := draw_of(trace._TRACER_PROVIDER)) is not None:  # noqa: SLF001
+    if "HTTP_TRACEPARENT" in now.environ:
+        environ = now.environ
+        _enter(now, {name: environ[variable] for variable, name in _PARENT if variable in environ})
+    elif get_current() is NOT_SAMPLED and (draw := DRAWS[trace._TRACER_PROVIDER]) is not None:  # noqa: SLF001
         if random() >= draw.ratio:  # noqa: S311 - no secret; as nearly all are, where few are sampled
             return
         draw.sample()
-        is_drawn = True
-    rule = now.url_rule
-    route = lambda: template(rule.rule if rule else "")  # noqa: E731 - a few requests ask for it
-    span = spans.request(now.method, now.scheme, parent, route, is_drawn=is_drawn)
-    if span is not NO_SPAN:
-        environ[_SPAN] = span.__enter__()
-        if span:
-            after_this_request(partial(_tell, span))
+        _enter(now, _NO_PARENT, is_drawn=True)
+    else:
+        _enter(now, _NO_PARENT)
 
 
 def end(error: BaseException | None) -> None:
@@ -51,6 +47,16 @@ def end(error: BaseException | None) -> None:
         if isinstance(error, TakesMuchError):  # in a thread that may read it
             span.set({"writebehind.begins_anew": True})
         span.__exit__(None if error is None else type(error), error, None)
+
+
+def _enter(now: Request, parent: Mapping[str, str], *, is_drawn: bool = False) -> None:
+    rule = now.url_rule
+    route = lambda: template(rule.rule if rule else "")  # noqa: E731 - a few requests ask for it
+    span = spans.request(now.method, now.scheme, parent, route, is_drawn=is_drawn)
+    if span is not NO_SPAN:
+        now.environ[_SPAN] = span.__enter__()
+        if span:
+            after_this_request(partial(_tell, span))
 
 
 def _tell(span: Span, response: Response) -> Response:

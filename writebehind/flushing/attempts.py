@@ -20,6 +20,8 @@ DELAY_MS = 200
 #: Attempts, while MongoDB takes others, after which a document is given up: half a minute for an unknown error,
 #: and ten where MongoDB is busy or others change the document.
 ATTEMPTS = {Result.UNCLEAR: 12, Result.DISTURBED: 150}
+#: Outcomes of writes that are to be tried again.
+_LATE = frozenset({*ATTEMPTS, Result.MISPLACED, Result.UNREACHED})
 #: Attempts after which it is given up although MongoDB takes nobody's writes: about a day.
 MOST_ATTEMPTS = 20_000
 #: So many documents that are refused together may be each at fault; of more it is rather MongoDB.
@@ -28,7 +30,7 @@ FEW = 10
 
 def is_late(outcome: Outcome) -> bool:
     """Whether a write is to be tried again."""
-    return outcome.result in ATTEMPTS or outcome.result in {Result.MISPLACED, Result.UNREACHED}
+    return outcome.result in _LATE
 
 
 def others_are_taken(batch: Sequence[Outcome], takes_writes: Callable[[], bool]) -> bool:

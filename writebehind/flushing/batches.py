@@ -70,12 +70,14 @@ class Batches:
         """
         partition = summary.partition
         at_home = self._homecoming.of_pending(partition, members)
+        # What cannot be brought home yet is put off: whoever tries it again at once would do nothing else.
+        brought = len(at_home) < len(members) and not self._store.is_dividing
         if not at_home:
-            return True
+            return brought
         summary.tried += 1
         sent = summary.operations
         try:
-            return self._at_home(span, at_home, summary, lease_ends) or len(at_home) < len(members)
+            return self._at_home(span, at_home, summary, lease_ends) or brought
         finally:
             summary.batches += summary.operations > sent
 

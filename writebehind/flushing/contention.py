@@ -277,8 +277,15 @@ class Contention:
         ]
         if not refused:  # written or replayed since
             return 0
-        log.debug("%s is tried again: the document that had its unique value has changed", quoted(member))
-        return len(self._letters.replay(refused))
+        replayed = self._letters.replay(refused)
+        for one in (found.letter.id for found in refused if found.letter.member in replayed):
+            log.info(
+                "dead letter %s %s is tried again: the document that had its unique value has changed",
+                quoted(one.collection),
+                quoted(one.text),
+                extra={"event": "letter_freed", "collection": one.collection, "member": member},
+            )
+        return len(replayed)
 
 
 def is_contested(outcome: Outcome) -> bool:

@@ -44,7 +44,7 @@ class DeadLetter:
         version: that was refused, in microseconds: the time at which it was acknowledged. Where that is not known,
             as its entry was gone: the time at which this was found.
         kind: what was to be written: a document or its deletion; `Kind.ABSENT` where it is not known.
-        attempts: how often MongoDB was asked.
+        attempts: how often MongoDB was asked since it was written, or replayed last.
         failed_at: seconds since the epoch.
         body: BSON, where it was read; b'' elsewhere.
         over: the version that MongoDB had in its place; 0 for none, or where it is not known.

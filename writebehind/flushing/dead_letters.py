@@ -53,6 +53,10 @@ class Page:
     cursor: str
     away: Sequence[int] = ()
 
+    def newest_first(self) -> list[Found]:
+        """Its letters as a person wants to see them: what has failed last comes first."""
+        return sorted(self.letters, key=lambda one: (one.letter.failed_at, one.letter.version), reverse=True)
+
 
 class Replayed(dict[str, int]):
     """The versions of members that are pending again.

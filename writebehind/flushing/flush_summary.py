@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+#: What the result of a task tells. The others may be many: they are not even copied.
+_SHOWN: Final = (
+    *("partition", "persisted", "deleted", "superseded", "buried", "batches", "operations"),
+    *("hooks_failed", "busy"),
+)
 
 
 @dataclass(slots=True)
@@ -52,7 +58,4 @@ class FlushSummary:
 
     def as_dict(self) -> dict[str, Any]:
         """For a task's result: what an operator wants to see."""
-        shown = asdict(self)
-        for name in ("reached", "in_vain", "tried", "told", "told_at"):
-            del shown[name]
-        return shown
+        return {name: getattr(self, name) for name in _SHOWN}

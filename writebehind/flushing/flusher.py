@@ -8,17 +8,18 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 from writebehind import forks
 from writebehind.deadline import endless
-from writebehind.documents.ids import DocumentId
 from writebehind.errors import (
     ForeignRedisError,
     MistypedKeyError,
     MongoBusyError,
     MongoUnavailableError,
+    RedisUnavailableError,
 )
 from writebehind.flushing.batch_size import BatchSize
 from writebehind.flushing.batches import Batches
@@ -34,8 +35,8 @@ from writebehind.mongodb.waiting import waits
 from writebehind.outage_log import OutageLog
 from writebehind.plurals import counted
 from writebehind.querying.derived import Derived
-from writebehind.redis.pending import PAUSED_MS, Hint, HintSink
-from writebehind.redis.reach import each_reached
+from writebehind.redis.pending import PAUSED_MS, Hint, HintSink, Released, UntilNext
+from writebehind.redis.reach import each_reached, is_away
 from writebehind.redis.shared.pauses import Paused, told
 from writebehind.redis.store import Store
 from writebehind.redis.topology.dividing import PartitionDividedError
@@ -51,10 +52,19 @@ log = logging.getLogger(__name__)
 BACKOFF_BASE_MS, BACKOFF_CAP_MS = 200, 5_000
 #: Steps between two looks at a partition that another flusher owns, seconds.
 WAIT_FROM_S, WAIT_TO_S = 0.005, 0.02
+#: A flusher that has lost Redis in the middle looks for so long whether it is back, and so often, seconds. Others
+#: would wait for the end of the lease, and for the sweep after it.
+LET_GO_WITHIN_S, LET_GO_EVERY_S = 3.0, 0.2
 #: A document goes along with one that is due, this part of its flush delay earlier than it would go by itself.
 EARLY_PART = 0.5
 #: A flush that lasts tells this often how much it has persisted, seconds: present rates are made of it.
 TOLD_EVERY_S = 1.0
+
+
+#: Redis tells no more why nothing is paused.
+_NO_LONGER_PAUSED = (
+    "somebody has resumed it, or Redis has lost its data, the pause and what waited: `writebehind status` tells"
+)
 
 
 class FlushInterruptedError(MongoUnavailableError):
@@ -122,6 +132,8 @@ class Flusher:
         self._tallies = tallies
         self._outages = OutageLog(log, "write")
         self._paused = StateLog(log, "flushing_paused", "flushing_resumed", again_s=0)
+        #: When what was paused last ends by itself, by the monotonic clock.
+        self._paused_until = float("-inf")
         self._batches = Batches(
             store,
             sink,
@@ -171,7 +183,8 @@ class Flusher:
         Raises:
             FlushInterruptedError: MongoDB did not take a batch, or other hands were in the way in Redis.
             ForeignRedisError: Redis belongs to another MongoDB database.
-            RedisUnavailableError: Redis does not answer; the lease runs out and the sweep finds what is left.
+            RedisUnavailableError: Redis does not answer; unless it is back soon, the lease runs out and the sweep
+                finds what is left.
         """
         summary, budget_s = FlushSummary(partition), self._limits.budget_s
         with bound(partition=partition, ticket=ticket):
@@ -263,11 +276,15 @@ class Flusher:
         """The pauses in force; what has changed is logged."""
         paused = self._store.pauses.look()
         if paused:
+            self._paused_until = time.monotonic() + paused.longest_s
             self._paused.begin(
                 f"{told(paused.as_list())}: `writebehind resume` ends it, writes are taken up to caps"
             )
         elif self._paused.lasts:
-            self._paused.end("flushing goes on")
+            if time.monotonic() < self._paused_until:  # so it did not end by itself
+                self._paused.end("flushing goes on", advice=_NO_LONGER_PAUSED)
+            else:
+                self._paused.end("flushing goes on")
         return paused
 
     def _run(self, job: _Job) -> FlushSummary:
@@ -275,54 +292,68 @@ class Flusher:
         partition, token = job.summary.partition, uuid4().hex
         deadline = time.monotonic() + job.budget_s
         with spans.Flush(partition) as span:
-            return self._run_traced(job, token, deadline, span)
+            try:
+                return self._run_traced(job, token, deadline, span)
+            except RedisUnavailableError as error:
+                if job.summary.tried and is_away(error):
+                    self._let_go(partition, token)
+                raise
 
     def _run_traced(self, job: _Job, token: str, deadline: float, span: spans.Flush) -> FlushSummary:
         summary, partition = job.summary, job.summary.partition
-        paused = Paused()
         try:
-            while not self._stopping.is_set() and time.monotonic() < deadline:
-                lease_ends = time.monotonic() + self._limits.lease_ms / 1000  # early rather than late
-                paused = self._see_pauses()
-                members = self._claim(job, token, paused)
-                if members is None:
-                    summary.busy = True
-                    return summary
-                if not members:
-                    break
-                moved = self._batches.flush(span, members, summary, lease_ends)
-                self._tell(summary)
-                if job.early and not moved:  # what is left has to wait, and is not to be tried without a pause
-                    break
-                if job.wanted and all(summary.has(*pair) for pair in job.wanted.items()):
-                    break
+            released = self._run_batches(job, token, deadline, span)
         except MongoUnavailableError as error:
             self._tallies.add(families.INTERRUPTED)
             self._count(summary, span)
             delay_ms = max(backoff_ms(job.attempt), math.ceil((error.retry_after_s or 0) * 1000))
-            hint = self._store.pending.release(partition, token, least_delay_ms=delay_ms)
+            hint = self._store.pending.release(partition, token, UntilNext(delay_ms))
             raise FlushInterruptedError(str(error), hint) from error
         except (MistypedKeyError, PartitionDividedError) as error:  # Redis answers: nobody need wait for the lease
             self._tallies.add(families.INTERRUPTED)
             self._count(summary, span)
-            hint = self._store.pending.release(partition, token, least_delay_ms=backoff_ms(job.attempt))
+            hint = self._store.pending.release(partition, token, UntilNext(backoff_ms(job.attempt)))
             raise FlushInterruptedError(str(error), hint) from error
         except ForeignRedisError:  # its own flushers need not wait for the end of the lease
             self._store.pending.give_back(partition, token)
             raise
+        if released.hint:
+            self._hints(released.hint)
         self._count(summary, span)
-        look_ms = PAUSED_MS if paused.shortest_ms is None else min(PAUSED_MS, paused.shortest_ms)
-        all_paused = paused.all is not None
-        if hint := self._store.pending.release(
-            *(partition, token),
-            least_delay_ms=look_ms if all_paused else 0,
-            paused_ms=look_ms,
-            all_paused=all_paused,
-        ):
-            self._hints(hint)
         return summary
 
-    def _claim(self, job: _Job, token: str, paused: Paused) -> list[str] | None:
+    def _run_batches(self, job: _Job, token: str, deadline: float, span: spans.Flush) -> Released:
+        """As `_run`, up to the release: mostly that is the claim which finds nothing more that is due."""
+        summary, paused = job.summary, Paused()
+        while not self._stopping.is_set() and time.monotonic() < deadline:
+            lease_ends = time.monotonic() + self._limits.lease_ms / 1000  # early rather than late
+            paused = self._see_pauses()
+            members = self._claim(job, token, paused)
+            if members is None:
+                summary.busy = True
+                return Released(None)
+            if isinstance(members, Released):
+                return members
+            if not members:
+                break
+            moved = self._batches.flush(span, members, summary, lease_ends)
+            self._tell(summary)
+            if job.early and not moved:  # what is left has to wait, and is not to be tried without a pause
+                break
+            if job.wanted and all(summary.has(*pair) for pair in job.wanted.items()):
+                break
+        return Released(self._store.pending.release(summary.partition, token, _until_next(paused)))
+
+    def _let_go(self, partition: int, token: str) -> None:
+        """Release a partition whose server was lost, if it comes back soon: else the lease has to run out."""
+        until = time.monotonic() + LET_GO_WITHIN_S
+        while time.monotonic() < until and not self._stopping.wait(LET_GO_EVERY_S):
+            with suppress(RedisUnavailableError):
+                if hint := self._store.pending.release(partition, token):
+                    self._hints(hint)
+                return
+
+    def _claim(self, job: _Job, token: str, paused: Paused) -> list[str] | Released | None:
         return self._store.pending.claim(
             job.summary.partition,
             token,
@@ -333,11 +364,12 @@ class Flusher:
             soon_ms=0 if job.wanted else self._limits.soon_ms,  # nobody waits for what others may want soon
             goes_along=self._goes_along,
             paused=paused.collections,
+            or_release=_until_next(paused),
         )
 
     def _goes_along(self, member: str, left_ms: int) -> bool:
         """Whether a document that is not due yet was coalesced for long enough to go along with one that is."""
-        collection = DocumentId.from_member(member).collection
+        collection, _, _ = member.partition("/")
         return left_ms <= self._settings(collection).flush_delay_ms * EARLY_PART
 
     def _tell(self, summary: FlushSummary) -> None:
@@ -349,6 +381,13 @@ class Flusher:
         if summary.tried:
             span.counts(summary.outcomes())
             self._store.metrics.count(summary.counts(), persisted=summary.news())
+
+
+def _until_next(paused: Paused) -> UntilNext:
+    """Bounds of the time until the next flush task: the end of a pause is to be noticed."""
+    look_ms = PAUSED_MS if paused.shortest_ms is None else min(PAUSED_MS, paused.shortest_ms)
+    is_all = paused.all is not None
+    return UntilNext(look_ms if is_all else 0, look_ms, is_all)
 
 
 def backoff_ms(attempt: int) -> int:

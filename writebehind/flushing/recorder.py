@@ -221,8 +221,9 @@ class Recorder:
             summary.buried += 1
             if drop_entry:
                 self._let_go(lambda: self._derived.gave_way([(letter.member, entry.version)]))
-            words = (quoted(letter.member), letter.version, letter.message)
-            log.error("dead letter %s version %d: %s", *words, extra=letter.log_fields)
+            # As commands take it.
+            words = (quoted(letter.id.collection), quoted(letter.id.text), letter.version, letter.message)
+            log.error("dead letter %s %s version %d: %s", *words, extra=letter.log_fields)
         return burial is not Burial.NEWER
 
     def take_out_damaged(self, write: Write, summary: FlushSummary) -> None:

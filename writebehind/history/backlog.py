@@ -17,7 +17,7 @@ class Backlog:
 
     Attributes:
         partitions: each that answers.
-        ages_s: by partition how long the member that is due first has waited, seconds.
+        ages_s: by partition how long the member has waited that has waited longest, seconds.
         late_s: for how long the one that is most overdue has been due, seconds; 0 where none is.
         due_within_s: the time until the last one is due, seconds; 0 where all are.
         aside: partitions in which members are set aside, as their collection is paused: they are in `ages_s`, and
@@ -60,8 +60,6 @@ def look(store: Store, settings: Callable[[str], CollectionSettings], now_ms: in
         RedisUnavailableError: none does.
     """
     found = store.metrics.backlog_answered()
-    heads = {one.partition: one.head for one in found if one.head}
-    sent = store.metrics.sent_since({partition: member for partition, (member, _) in heads.items()})
     ages_s, waiting = {one.partition: 0.0 for one in found}, []
     for one in found:
         if one.aside is not None:
@@ -72,9 +70,9 @@ def look(store: Store, settings: Callable[[str], CollectionSettings], now_ms: in
         if one.head is None:
             continue
         member, due_ms = one.head
-        # One that MongoDB did not take is due later than it was at first: it has waited since it was sent.
+        # One that MongoDB did not take is due later than it was at first.
         delay_ms = settings(_collection(member)).flush_delay_ms
-        waited_ms = now_ms - min(due_ms - delay_ms, sent.get(one.partition, now_ms))
+        waited_ms = now_ms - min(due_ms - delay_ms, now_ms if one.tried_ms is None else one.tried_ms)
         ages_s[one.partition] = max(ages_s[one.partition], waited_ms / 1000)
         waiting.append(
             Waiting(

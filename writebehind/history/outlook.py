@@ -133,7 +133,7 @@ def outlook(
         until_drained, because = None, "; ".join(filter(None, (because, told_away(lost))))
     dead = backlog.dead
     until_safe = None if dead else until_drained
-    letters = f"{counted(dead, 'dead letter')}, which a person has to replay or discard" if dead else ""
+    letters = f"{counted(dead, 'dead letter')}, to be replayed or discarded" if dead else ""
     overdue = dead and not because and backlog.late_s >= pace.overdue_s
     late = (
         f"{counted(backlog.pending, 'document')} pending, one overdue for {backlog.late_s:.0f} s"
@@ -155,7 +155,7 @@ def outlook(
         until_full = None
     if until_full is None and until_short is None:
         return seen(None, "")
-    if until_short is None or (until_full is not None and until_full <= until_short):
+    if until_short is None or (until_full is not None and until_full < until_short):
         return seen(until_full, "pending")
     return seen(until_short, "memory")
 

@@ -10,7 +10,7 @@ from math import inf
 from time import monotonic, thread_time
 from typing import Any, Final
 
-from writebehind import remedies
+from writebehind import process_remedies
 from writebehind.errors import UnavailableError
 from writebehind.history import backlog as backlogs
 from writebehind.history.attendants import of_beat
@@ -44,7 +44,7 @@ from writebehind.redis.shared.totals import Totals
 from writebehind.redis.shared.workers import ENDED_FOR_S
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
-from writebehind.silence import EXPORTER_SILENT_S, is_beat_away
+from writebehind.silence import BEAT_MISSED, EXPORTER_SILENT_S, is_beat_away
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,8 @@ class Recorder:
         self._since: list[Point] = []
         self._events = EventLog()
         self._crew_seen = -inf
-        #: Since when Redis does not answer, by the steady clock.
+        #: Since when this process records, and since when Redis does not answer, by the steady clock.
+        self._records_since = inf
         self._away_since: float | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -188,9 +189,11 @@ class Recorder:
         """
         if not self._lease.take():
             self._last, self._since, self._away_since = None, [], None
+            self._records_since = inf
             self._events.begin_anew()
             return False
         look, figures = self._look()
+        self._records_since = min(self._records_since, look.steady)
         self._log_events(look)
         away = {} if self._away_since is None else {REDIS_AWAY: look.steady - self._away_since}
         point = Point(look.at, {**figures, **self._rates(look), **away})
@@ -257,9 +260,11 @@ class Recorder:
             self._events.look_at_workers(crew)
             attendants = self._store.attendance.look(now_ms)
             beat = of_beat(activity.swept_ago_s(now_ms), attendants, sweep_s=self._sweep_s)
-            is_away = beat["swept_seconds_ago"] is not None and beat["is_silent"]
+            # As many are missing since this process began to look: the system may have begun with it.
+            is_told = beat["is_stopped"] or look.steady - self._records_since > BEAT_MISSED * self._sweep_s
+            is_away = is_told and beat["swept_seconds_ago"] is not None and beat["is_silent"]
             self._events.look_at_beat(
-                remedies.of_beat(beat, crew.consumers) if is_away else None,
+                process_remedies.of_beat(beat, crew.consumers) if is_away else None,
                 is_at_work=not is_beat_away(beat, self._sweep_s),
             )
             for one in crew.ended:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from writebehind.local.output import private_directory, private_file
+from writebehind.regular_files import fault_of_file
 
 _BYTES: Final = 32
 #: It needs no encoding in a URL, and no quotes in a configuration.
@@ -24,6 +25,8 @@ def kept_password(file: Path) -> str:
         OSError: the file can neither be read nor be made.
     """
     private_directory(file.parent)
+    if file.exists() and (fault := fault_of_file(file)):
+        raise OSError(f"the password in {file}: {fault}")
     with suppress(FileNotFoundError), private_file(file, "r") as kept:
         if found := _PASSWORD.fullmatch(kept.read(1_000).strip()):
             return str(found[0])

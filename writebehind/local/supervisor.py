@@ -17,6 +17,7 @@ from typing import Any, Self
 from honcho.process import Popen
 
 from writebehind.errors import WritebehindError
+from writebehind.local.endings import ended
 from writebehind.local.output import SUPERVISOR, Output, spoken
 from writebehind.settings.urls import redacted
 
@@ -100,6 +101,8 @@ class Interruptions:
     def __init__(self) -> None:
         """Nothing is counted before the `with` block."""
         self.count = 0
+        #: Whether the last one came from a keyboard, as Ctrl-C.
+        self.is_typed = False
 
     def __enter__(self) -> Self:
         self._former = {signum: signal.signal(signum, self._note) for signum in self._SIGNALS}
@@ -109,8 +112,9 @@ class Interruptions:
         for signum, handler in self._former.items():
             signal.signal(signum, handler)
 
-    def _note(self, _signum: int, _frame: FrameType | None) -> None:
+    def _note(self, signum: int, _frame: FrameType | None) -> None:
         self.count += 1
+        self.is_typed = signum == signal.SIGINT
 
 
 class Process:
@@ -238,7 +242,7 @@ class Supervisor:
         """
         for process in self._processes:
             if (status := process.note_end()) is not None:
-                self._note(process, f"ended with {status}")
+                self._note(process, ended(status))
             if process.group is None and time.monotonic() >= process.due:
                 try:
                     process.start()

@@ -12,41 +12,43 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
-from honcho.environ import parse_procfile
-
 from writebehind.errors import ConfigurationError, MongoUnavailableError, UnavailableError, WritebehindError
 from writebehind.last_known import LastKnown
-from writebehind.launcher import service_folder
-from writebehind.local.embedded import (
-    EmbeddedError,
-    EmbeddedMongo,
-    EmbeddedRedis,
-    EmbeddedServer,
-    can_listen,
-    free_port,
-    lock_directory,
-    reachable,
-)
+from writebehind.local.addresses import Addresses
+from writebehind.local.embedded import EmbeddedError, lock_directory
 from writebehind.local.example import accepts_any_collection, example_path
-from writebehind.local.output import SUPERVISOR, ConsoleOutput, FileOutput, JsonOutput, private_file
-from writebehind.local.passwords import kept_password
-from writebehind.local.supervisor import LONGEST_DELAY_S, Interruptions, Supervisor
+from writebehind.local.output import (
+    SUPERVISOR,
+    ConsoleOutput,
+    FileOutput,
+    JsonOutput,
+    private_directory,
+    private_file,
+)
+from writebehind.local.own_servers import OwnServers
+from writebehind.local.procfile import default_procfile, read_procfile
+from writebehind.local.supervisor import Interruptions, Supervisor
+from writebehind.local.watching import ApiWatch, Places, StoppedWatch
 from writebehind.operations.doctor import check_start
 from writebehind.operations.indexes import create_lookup_indexes
 from writebehind.operations.probing import ask_api, silences_of_api, wants_certificate
+from writebehind.operations.running_here import SAVE
 from writebehind.pipeline import Pipeline
 from writebehind.process_identity import mark, stopped_of
-from writebehind.settings.installation import Settings, load_settings
-from writebehind.settings.running import DATA_DIR, STATE_FILE, check_both_named, state_of
+from writebehind.settings.installation import RUNS_IN, Settings, load_settings
+from writebehind.settings.running import DATA_DIR, METRICS, STATE_FILE, check_both_named, servers_of, state_of
 from writebehind.settings.urls import redacted
 
 READY_WITHIN_S = 60.0
 POLL_S = 0.1
-#: Between two looks whether the API answers, and how long an answer is waited for, seconds.
-API_EVERY_S, API_PATIENCE_S = 5.0, 3.0
+#: How long an answer of the API is waited for, seconds.
+API_PATIENCE_S = 3.0
+#: Between two looks whether the data directory is there, and whether processes are stopped, seconds.
+LOOK_EVERY_S = 2.0
 #: The names in a Procfile of the processes that have an address.
 API, FLOWER, EXPORTER = "web", "flower", "exporter"
 #: Without them nothing is served: one that fails before the system is ready ends it.
@@ -104,8 +106,8 @@ def up(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
             # Who takes it may take nothing: that holds up nobody else.
             about = system.description()
             threading.Thread(target=announce, args=(about,), name="announce", daemon=True).start()
-        while not interruptions.count:
-            system.check()
+        while not interruptions.count or (system.is_gone and interruptions.count == 1 and interruptions.is_typed):
+            system.check(asked_to_stop=bool(interruptions.count))
             time.sleep(POLL_S)
 
 
@@ -116,12 +118,9 @@ class System:
         """Choose ports and servers; nothing is started yet."""
         self._settings = settings
         self._data_dir = data_dir
-        self._metrics_dir = settings.metrics_dir or data_dir / "metrics"
-        self._host = reachable(settings.host)
-        self._port = _web_port(settings, options.port) if commands else settings.port
-        self._flower_port = _free(settings.flower_port, "127.0.0.1")
-        self._exporter_port = _free(settings.exporter_port, settings.host)
-        self._servers = _servers(settings, data_dir, options.appendfsync)
+        self._metrics_dir = settings.metrics_dir or data_dir / METRICS
+        self._at = Addresses(settings, port=options.port, serves=bool(commands))
+        self._servers = OwnServers(settings, data_dir, options.appendfsync)
         self._commands = commands
         try:
             as_json = settings.log_format == "json"
@@ -131,18 +130,19 @@ class System:
         console = JsonOutput if as_json else ConsoleOutput
         self._output = logs or console(commands, options.console)
         self._supervisor: Supervisor | None = None
-        self._restart_at = 0.0
+        self._places = Places(())
+        self._stopped = StoppedWatch(self._stopped_beside_api, self._say)
+        self._look_at = 0.0
+        #: Whether the data directory was deleted, or moved, while servers have files open in it.
+        self.is_gone = False
+        self._is_warned = False
         self._stopping = threading.Event()
         self._written: tuple[dict[str, int], dict[str, str]] = {}, {}
 
     @property
     def url(self) -> str:
         """The address of the API."""
-        return self._url(self._port, "http" if self._settings.tls_cert is None else "https")
-
-    def _url(self, port: int, scheme: str = "http") -> str:
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"{scheme}://{host}:{port}"
+        return self._at.url
 
     def start(self) -> None:
         """Start the servers, then the processes.
@@ -151,8 +151,8 @@ class System:
             ConfigurationError: the processes could not start with these settings; none was started.
             EmbeddedError: a server does not start.
         """
-        for server in self._servers.values():
-            server.start()
+        self._servers.start()
+        self._places = Places([self._data_dir, *(self._data_dir / name for name in self._servers.urls)])
         self._prepare()
         self._supervisor = Supervisor(
             self._commands, self._environment(), self._output, essential=ESSENTIAL & self._commands.keys()
@@ -166,34 +166,66 @@ class System:
         if API in self._commands:
             threading.Thread(target=self._watch_api, name="watch-api", daemon=True).start()
 
-    def check(self) -> None:
-        """Start what died anew. Call it a few times a second.
+    def check(self, *, asked_to_stop: bool = False) -> None:
+        """Start what died anew, and look after the data directory. Call it a few times a second.
+
+        Args:
+            asked_to_stop: whether somebody has asked for it, and hears why it does not end.
 
         Raises:
             CrashLoopError: the API's process fails whenever it is started, and never was ready.
         """
         if self._supervisor is None:
             return
-        for server in self._servers.values():
-            if not server.is_running() and time.monotonic() >= self._restart_at:
-                self._restart(server, self._supervisor.say)
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_EVERY_S
+            self._look_after_directory(self._supervisor)
+            self._stopped.look()
+        if asked_to_stop and not self._is_warned:
+            self._is_warned = True
+            self._say("not stopped: what is only in the deleted files would be lost; Ctrl-C again stops it anyhow")
+        self._servers.check(self._supervisor.say, LastKnown(self._metrics_dir, of=self._names))
         self._supervisor.check()
         if (self._pids(), self._supervisor.failing) != self._written:
             self._write_state(self._supervisor)
+
+    def _look_after_directory(self, supervisor: Supervisor) -> None:
+        """Say once that it is gone, and have a new one in which commands find the system."""
+        if self.is_gone or not self._servers:
+            return
+        if not (gone := self._places.gone()):
+            return
+        self.is_gone = True
+        for place in (self._data_dir, self._metrics_dir, *(self._data_dir / name for name in ("flower", "log"))):
+            with suppress(OSError):
+                private_directory(place)
+        supervisor.say(
+            f"{', '.join(map(str, gone))} is not there any more, deleted or moved, and the servers go on with "
+            f"files that may end with them: do not stop me. {SAVE}"
+        )
+        self._write_state(supervisor)
 
     def stop(self, hurry: Callable[[], bool]) -> None:
         """Stop the processes, then the servers that they need, which nothing hurries."""
         self._stopping.set()
         if self._supervisor is None:  # what keeps it from starting is all that there is to say
-            self._stop_servers()
+            self._servers.stop()
             return
-        self._say("stopping; Ctrl-C again kills the processes, and nothing that was acknowledged is lost")
+        kept = "what was in deleted files is lost" if self.is_gone else "nothing that was acknowledged is lost"
+        self._say(f"stopping; Ctrl-C again kills the processes, and {kept}")
         self._supervisor.stop(hurry=self._told(hurry))
-        self._stop_servers()
+        is_final = self._note_at_stake()
+        self._servers.stop()
         with suppress(OSError):
             (self._data_dir / STATE_FILE).unlink(missing_ok=True)
         stays = f"the data stays in {self._data_dir}" if self._servers else "the servers that were given go on"
-        self._say(f"stopped; {stays}{LastKnown(self._metrics_dir).told()}")
+        if self.is_gone:
+            stays = f"the data was in {self._data_dir}: what was deleted there is lost, what was moved is not"
+        last_known = LastKnown(self._metrics_dir, of=self._names)
+        self._say(f"stopped; {stays}{last_known.told(is_final=is_final)}")
+        if self.is_gone:  # of no file any more
+            with suppress(OSError):
+                last_known.forget()
         self._output.finish(within_s=1)
 
     def refusal(self) -> str:
@@ -205,22 +237,26 @@ class System:
         return f"{', '.join(missing)} does not run" if missing else ""
 
     def _watch_api(self) -> None:
-        """Say that the API does not answer, and that it does again: a web process that is frozen says nothing."""
-        silent_since: float | None = None
-        while not self._stopping.wait(API_EVERY_S):
-            why = silences_of_api(self._settings, self._host, self._port, timeout_s=API_PATIENCE_S)
-            if why and silent_since is None and not self._stopping.is_set():
-                silent_since = time.monotonic()
-                stopped = ", ".join(map(str, stopped_of(self._pids().get(API, 0))))
-                advice = f"process {stopped} is stopped, `kill -CONT` lets it go on" if stopped else why[0]
-                self._say(f"the API leaves requests without an answer: {advice}; `writebehind doctor` says more")
-            elif not why and silent_since is not None:
-                self._say(f"the API answers again, after {time.monotonic() - silent_since:.0f} s")
-                silent_since = None
+        """Look at the API now and then until the system stops."""
+
+        def ask() -> list[str]:
+            return silences_of_api(self._settings, self._at.host, self._at.api, timeout_s=API_PATIENCE_S)
+
+        watch = ApiWatch(ask, lambda: stopped_of(self._pids().get(API, 0)), self._say_of_api)
+        while not self._stopping.wait(watch.due_s):
+            watch.look()
+
+    def _stopped_beside_api(self) -> dict[str, list[int]]:
+        """The processes that are stopped, by name; those of the API have a watch of their own."""
+        return {name: stopped_of(pid) for name, pid in self._pids().items() if name != API}
+
+    def _say_of_api(self, line: str) -> None:
+        if not self._stopping.is_set():
+            self._say(line)
 
     def _refusal_of_api(self) -> str:
         try:
-            status, body = ask_api(self._settings, self._host, self._port, "/readyz", timeout_s=2)
+            status, body = ask_api(self._settings, self._at.host, self._at.api, "/readyz", timeout_s=2)
         except (OSError, http.client.HTTPException) as error:
             return "" if wants_certificate(self._settings, error) else str(error)
         return "" if status == http.HTTPStatus.OK else f"HTTP {status} {body.strip()}"
@@ -235,30 +271,27 @@ class System:
             about["status"] = f"{self.url}/admin/status"
             about["example"] = f"{self.url}/v1/{example_path(self._settings)}"
         if FLOWER in self._commands:
-            about["flower"] = f"http://127.0.0.1:{self._flower_port}"
+            about["flower"] = self._at.flower_url
         if EXPORTER in self._commands:
-            about["metrics"] = f"{self._url(self._exporter_port)}/metrics"
+            about["metrics"] = self._at.metrics_url
         if self._settings.broker_url:
             about["broker_url"] = redacted(self._settings.broker_url)
         return about | {
-            "redis_url": redacted(self._redis_url),
-            "mongodb_url": redacted(self._mongodb_url),
+            "redis_url": redacted(self._servers.redis_url),
+            "mongodb_url": redacted(self._servers.mongodb_url),
             "mongodb_database": self._settings.mongodb_database,
-            "embedded": {name: server.title for name, server in self._servers.items()},
+            "embedded": self._servers.titles,
             "data_dir": str(self._data_dir),
             "metrics_dir": str(self._metrics_dir),
             "pid": os.getpid(),
             "process": mark(),
             "pids": self._pids(),
             "failing": self._supervisor.failing if self._supervisor else {},
+            "is_gone": self.is_gone,
         }
 
     def _say(self, line: str) -> None:
         self._output(SUPERVISOR, line.encode())
-
-    def _stop_servers(self) -> None:
-        for server in self._servers.values():
-            server.stop()
 
     def _told(self, hurry: Callable[[], bool]) -> Callable[[], bool]:
         """The same, and say so when it hurries."""
@@ -276,13 +309,15 @@ class System:
             **os.environ,
             "PATH": os.pathsep.join([*programs, os.environ.get("PATH", os.defpath)]),
             "PYTHONUNBUFFERED": "1",  # lines show when they are written
-            "REDIS_URL": self._redis_url,
-            "MONGODB_URL": self._mongodb_url,
-            "WRITEBEHIND_PORT": str(self._port),
-            "WRITEBEHIND_FLOWER_PORT": str(self._flower_port),
+            "REDIS_URL": self._servers.redis_url,
+            "MONGODB_URL": self._servers.mongodb_url,
+            **({RUNS_IN: str(self._data_dir.absolute())} if self._servers else {}),
+            "WRITEBEHIND_PORT": str(self._at.api),
+            "WRITEBEHIND_FLOWER_PORT": str(self._at.flower),
             "WRITEBEHIND_FLOWER_DB": str(self._settings.flower_db or self._data_dir / "flower" / "state"),
-            "WRITEBEHIND_EXPORTER_PORT": str(self._exporter_port),
+            "WRITEBEHIND_EXPORTER_PORT": str(self._at.exporter),
             "WRITEBEHIND_METRICS_DIR": str(self._metrics_dir),
+            "WRITEBEHIND_STATE_DIR": str(self._metrics_dir),
             "WRITEBEHIND_ALLOW_UNLISTED": json.dumps(accepts_any_collection(self._settings)),
         }
 
@@ -290,7 +325,7 @@ class System:
         """See once what each process looks at when it starts, and have what the embedded servers need."""
         if not self._commands:
             return
-        urls = {"redis_url": self._redis_url, "mongodb_url": self._mongodb_url}
+        urls = {"redis_url": self._servers.redis_url, "mongodb_url": self._servers.mongodb_url}
         if self._settings.broker_url:
             from writebehind.celery.publisher import FlushPublisher  # noqa: PLC0415 - slow to import
 
@@ -300,6 +335,30 @@ class System:
                 check_start(pipeline)
             if self._servers:  # of others' databases it is for `writebehind init` to have them
                 self._create_indexes(pipeline)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        """The names of the servers of this system."""
+        urls = {"redis_url": self._servers.redis_url, "mongodb_url": self._servers.mongodb_url}
+        return servers_of(self._settings.model_copy(update=urls), self._data_dir if self._servers else None)
+
+    def _note_at_stake(self) -> bool:
+        """Note what stays in Redis alone, after all that may have changed it; whether that was seen."""
+        if not self._servers:
+            return False
+        changes = {
+            "redis_url": self._servers.redis_url,
+            "mongodb_url": self._servers.mongodb_url,
+            "metrics_dir": None,
+        }
+        try:
+            with Pipeline(self._settings.model_copy(update=changes)) as pipeline:
+                pipeline.last_known.keep_in(self._metrics_dir, of=self._names)
+                pipeline.note_at_stake()
+        except WritebehindError as error:
+            self._say(f"what stays in Redis alone is as it was seen last: {error}")
+            return False
+        return True
 
     def _create_indexes(self, pipeline: Pipeline) -> None:
         """Have the indexes that lookups want. Where one cannot be had, documents are looked up without it."""
@@ -311,64 +370,19 @@ class System:
             self._say(f"no index could be created, all else goes on: {error}")
 
     def _pids(self) -> dict[str, int]:
-        servers = {name: server.pid for name, server in self._servers.items() if server.is_running()}
-        return servers | (self._supervisor.pids if self._supervisor else {})
-
-    def _restart(self, server: EmbeddedServer, say: Callable[[str], None]) -> None:
-        ended = "does not run" if server.status is None else f"ended with {server.status}"
-        at_stake = LastKnown(self._metrics_dir).told() if server is self._servers["redis"] else ""
-        say(f"{server.title} {ended}, starting it again{at_stake}")
-        try:
-            server.start()
-            say(f"{server.title} runs again, as process {server.pid}")
-        except (EmbeddedError, OSError) as error:  # such as a port that is taken, or a disk that is full
-            say(f"{error}. All else goes on; it is tried again in {LONGEST_DELAY_S:.0f} s")
-            self._restart_at = time.monotonic() + LONGEST_DELAY_S
+        return self._servers.pids | (self._supervisor.pids if self._supervisor else {})
 
     def _write_state(self, supervisor: Supervisor) -> None:
         new = self._data_dir / f"{STATE_FILE}.new"
         self._written = self._pids(), supervisor.failing
         # Commands beside the system need the passwords of its servers; those of others', they are told themselves.
-        urls = {f"{name}_url": server.url for name, server in self._servers.items()}
+        urls = {f"{name}_url": url for name, url in self._servers.urls.items()}
         try:
             with private_file(new, "w") as state:
                 json.dump(self.description() | urls, state)
             new.replace(self._data_dir / STATE_FILE)
         except OSError as error:
             supervisor.say(f"{STATE_FILE} cannot be written, all else goes on: {error}")
-
-    @property
-    def _redis_url(self) -> str:
-        return self._servers["redis"].url if self._servers else self._settings.redis_url
-
-    @property
-    def _mongodb_url(self) -> str:
-        return self._servers["mongodb"].url if self._servers else self._settings.mongodb_url
-
-
-def _free(port: int, host: str) -> int:
-    """This port, or any free one where it is taken."""
-    return port if can_listen(port, host) else free_port()
-
-
-def default_procfile() -> Path:
-    """The Procfile of the installed package, or of the repository."""
-    return service_folder() / "Procfile"
-
-
-def read_procfile(path: Path) -> dict[str, str]:
-    """The commands of a Procfile, by name.
-
-    Raises:
-        ConfigurationError: it cannot be read, or has no processes.
-    """
-    try:
-        commands = dict(parse_procfile(path.read_text("utf-8")).processes)
-    except (OSError, ValueError, AssertionError) as error:  # AssertionError: honcho found a name twice
-        raise ConfigurationError(f"Procfile: {error}") from error
-    if not commands:
-        raise ConfigurationError(f"{path} names no process")
-    return commands
 
 
 def _commands(settings: Settings, options: Options) -> dict[str, str]:
@@ -386,31 +400,3 @@ def _lock(data_dir: Path) -> int:
         if (running := state_of(data_dir)) is None:
             raise
         raise EmbeddedError(f"{error}; `writebehind up` runs there as process {running['pid']}") from None
-
-
-def _servers(settings: Settings, data_dir: Path, appendfsync: str) -> dict[str, EmbeddedServer]:
-    """The servers to start: both, or, where the settings name them, none."""
-    if {"redis_url", "mongodb_url"} & settings.model_fields_set:
-        return {}
-    try:
-        of_redis, of_mongodb = (kept_password(data_dir / name / "password") for name in ("redis", "mongodb"))
-    except (OSError, ValueError) as error:
-        raise EmbeddedError(f"the data directory cannot be used: {error}") from error
-    valkey = EmbeddedRedis(
-        data_dir,
-        appendfsync=appendfsync,
-        maxmemory_mib=settings.embedded_redis_mib,
-        policy="volatile-lru",  # when it is full it evicts what has a TTL: what MongoDB does not have yet has none
-        password=of_redis,
-    )
-    return {"redis": valkey, "mongodb": EmbeddedMongo(data_dir, password=of_mongodb)}
-
-
-def _web_port(settings: Settings, wanted: int | None) -> int:
-    port = settings.port if wanted is None else wanted
-    try:
-        if port and not can_listen(port, settings.host):
-            raise ConfigurationError(f"port {port} is taken: choose another with --port, or 0 for any free one")
-        return port or free_port(settings.host)
-    except (OSError, ValueError) as error:  # ValueError: no name of a host can be so
-        raise ConfigurationError(f"host {settings.host}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from logging.handlers import WatchedFileHandler
@@ -42,7 +43,7 @@ def begin_audit(path: Path | None, process: str, *, redact: Redact = str) -> Non
     try:
         file = _File(path, encoding="ascii")
     except OSError as error:
-        raise ConfigurationError(f"audit_log: {path} cannot be written: {error.strerror}") from error
+        raise ConfigurationError(f"audit_log: {path} cannot be written: {_reason(error)}") from error
     file.setFormatter(JsonFormat(process, redact))
     _audit.addHandler(file)
 
@@ -80,10 +81,17 @@ class _File(WatchedFileHandler):
                 self._is_away = True
                 log.warning(
                     "audit_log: %s cannot be written, and calls go on without: %s",
-                    *(self.baseFilename, error.strerror),
+                    *(self.baseFilename, _reason(error)),
                     extra={"event": "audit_unwritten"},
                 )
 
 
 def _for_its_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    """Open it; a pipe is waited for neither now, until somebody reads it, nor later, while it is full."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o600)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ENXIO:
+        return "nobody reads from this pipe"
+    return error.strerror or type(error).__name__

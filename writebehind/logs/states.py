@@ -90,8 +90,8 @@ class StateLog:
         with self._lock:
             self._failed += 1
 
-    def end(self, line: str, **fields: Any) -> None:
-        """Note that it is over; a line says so if one has said that it began."""
+    def end(self, line: str, *, advice: str = "nothing is to be done", **fields: Any) -> None:
+        """Note that it is over; a line says so if one has said that it began, and ends with the advice."""
         with self._lock:
             if not self.lasts:
                 return
@@ -102,7 +102,7 @@ class StateLog:
             meanwhile = ""
             if self._is_outage:
                 fields["count"], meanwhile = failed, f" in which {counted(failed, 'call')} failed"
-            self._log.warning("%s, after %.1f s%s; nothing is to be done", line, lasted, meanwhile, extra=fields)
+            self._log.warning("%s, after %.1f s%s; %s", line, lasted, meanwhile, advice, extra=fields)
 
 
 class StateLogs:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import uuid4
 
-from writebehind import remedies
+from writebehind import process_remedies
+from writebehind.change_stream.listener_state import listener_status
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.contention import Contention
 from writebehind.flushing.deletion_audit import AUDIT, DeletionAudit
@@ -17,7 +18,7 @@ from writebehind.history.points import read
 from writebehind.maintenance.clock import ClockWatch
 from writebehind.outage_log import QUIET_S, OutageLog
 from writebehind.reconcile.reconciler import RECONCILE, Reconciler
-from writebehind.redis.pending import HintSink
+from writebehind.redis.pending import HintSink, UntilNext
 from writebehind.redis.reach import each_reached, known
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.shared.metrics import SWEEP
@@ -91,6 +92,7 @@ class Maintenance:
             outcome(**found)
         self._sweep_letters()
         self._look_at_exporter()
+        self._look_at_listener()
         return found
 
     def _look_at_exporter(self) -> None:
@@ -101,7 +103,19 @@ class Maintenance:
             return
         told = of_exporter(read(found[0], now_ms / 1000), found[1], now_ms / 1000)
         self._events.look_at_exporter(
-            remedies.of_exporter(told) if told["is_silent"] else None, is_at_work=not is_exporter_away(told)
+            process_remedies.of_exporter(told) if told["is_silent"] else None,
+            is_at_work=not is_exporter_away(told),
+        )
+
+    def _look_at_listener(self) -> None:
+        """Log that the listener is frozen, which it cannot itself; one that is started anew has time."""
+        told = known(self._store, lambda: listener_status(self._store), None)
+        if told is None:
+            return
+        is_long = told["is_stopped"] or told["alive_seconds_ago"] > process_remedies.LISTENER_SILENT_S
+        self._events.look_at_listener(
+            process_remedies.of_listener(told) if told["is_silent"] and is_long else None,
+            is_at_work=not told["is_silent"],
         )
 
     def audit_deletions(self) -> dict[str, int]:
@@ -167,7 +181,7 @@ class Maintenance:
         self._sampler.look().check()
 
         def hand_over(partition: int) -> None:
-            if hint := self._store.pending.release(partition, uuid4().hex, paused_ms=0):
+            if hint := self._store.pending.release(partition, uuid4().hex, UntilNext(paused_ms=0)):
                 self._hints(hint)
 
         each_reached(self._store.layout.in_use() if partitions is None else partitions, hand_over)

@@ -22,6 +22,7 @@ from writebehind.errors import (
 from writebehind.mongodb.breaker_log import BreakerLog
 from writebehind.mongodb.lookout import Life, Lookout
 from writebehind.redis.shared.breaker import SharedBreaker
+from writebehind.times import unasked
 
 #: So many failures within so many ms open it. One time-out may be bad luck; each has lasted for seconds already.
 FAILURES, WINDOW_MS = 3, 20_000
@@ -132,7 +133,7 @@ class MongoBreaker:
 
     def _refusal(self, left_s: float) -> MongoUnavailableError:
         error = MongoUnavailableError(
-            f"MongoDB has failed lately, and is left alone for {left_s:.1f} s",
+            f"MongoDB has failed lately{unasked(left_s)}",
             inner=self._reason,
             retry_after_s=left_s,
             reason=Reason.BREAKER_OPEN,

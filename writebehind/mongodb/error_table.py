@@ -167,6 +167,10 @@ _INDEX = re.compile(
 #: What of the driver's text says nothing more: from where on, and the parts before.
 _REPEATED = re.compile(r", full error: | : RawBSONDocument\(|, Timeout: \S+, Topology Description: ")
 _LIMITS = re.compile(r"\[Errno -?\d+\] | \(configured timeouts: [^)]*\)(?P<more>,)?")
+#: The driver's words for what it breaks off as its monitor has waited in vain, and for a server of
+#: which it has not heard yet: nothing was refused, and nobody has cancelled anything.
+_SILENCE = re.compile(r"\boperation cancelled\b|\bNo servers found yet\b")
+NO_ANSWER = "no answer came in time"
 _SERVER = re.compile(r"\A\S+:[0-9]+: ")
 #: So many characters are told.
 _MOST_WORDS = 300
@@ -242,6 +246,7 @@ def words(error: Exception) -> str:
     said = (getattr(error, "details", None) or {}).get("errmsg") or error
     short = _REPEATED.split(" ".join(str(said).split()), maxsplit=1)[0]
     short = _LIMITS.sub(lambda found: ", " if found["more"] else "", short)
+    short = _SILENCE.sub(NO_ANSWER, short)
     return short if len(short) <= _MOST_WORDS else f"{short[:_MOST_WORDS]}…"
 
 

@@ -139,7 +139,7 @@ class Sink(Finder):
 
     def _write(self, collection: str, writes: Sequence[Write]) -> list[Outcome]:
         outcomes = self._bulk(collection, writes)
-        if len(writes) > 1:
+        if len(writes) > 1 and any(outcome.result is Result.REFUSED for outcome in outcomes):
             outcomes = [
                 replace(self._bulk(collection, [outcome.write])[0], attempts=2)
                 if outcome.result is Result.REFUSED
@@ -230,6 +230,8 @@ class Sink(Finder):
             log.debug("of %s to %s nothing is known: %r", counted(len(writes), "write"), collection, error)
             unclear = Refusal(0, f"{type(error).__name__}: {error}", Verdict.UNCLEAR)
             return self._after_exception(collection, writes, unclear)
+        if not refused and not looked:  # as a rule
+            return [Outcome(write, Result.PERSISTED) for write in writes]
         if looked and refused and (refusal := self._await_majority(collection, looked)):
             return _all_refused(writes, refusal)
         try:
@@ -401,6 +403,9 @@ def _beside(writes: Sequence[Write], refused: Mapping[int, Refusal]) -> tuple[Ma
 
 def _not_seen(writes: Sequence[Write], removed: int, stored: int) -> list[Write]:
     """The same where all is well: deletions that met what is absent, or newer, and what nothing says was done."""
+    deletions = sum(write.entry.kind is Kind.DELETED for write in writes)
+    if removed >= deletions and stored >= len(writes) - deletions:  # as a rule
+        return []
     kinds = (
         (removed, [write for write in writes if write.entry.kind is Kind.DELETED]),
         (stored, [write for write in writes if write.entry.kind is not Kind.DELETED]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import stat
@@ -10,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from writebehind.settings.installation import Settings
-from writebehind.settings.running import DATA_DIR, state_of
+from writebehind.settings.running import DATA_DIR, digest_of, state_of
 from writebehind.settings.urls import redacted
 
 log = logging.getLogger(__name__)
@@ -66,6 +65,6 @@ def _directory(settings: Settings) -> Path:
 
 def _chosen(settings: Settings) -> Path:
     """Its name tells the servers apart, and nothing of their passwords. Raises as `directory_of` does."""
-    of = f"{redacted(settings.redis_url)}\n{settings.mongodb_database}".encode()
-    name = f"writebehind-{os.getuid()}-{hashlib.sha256(of).hexdigest()[:16]}"
+    of = digest_of(redacted(settings.redis_url), settings.mongodb_database)
+    name = f"writebehind-{os.getuid()}-{of}"
     return Path(tempfile.gettempdir()) / name

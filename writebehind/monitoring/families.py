@@ -29,6 +29,9 @@ PARTITIONS_AWAY: Final = _gauge(
     "partitions_away",
     "Partitions whose server does not answer while others do: sums are without them, and totals are not shown.",
 )
+MONGODB_REFUSES: Final = _gauge(
+    "mongodb_refuses", "Whether MongoDB answers and takes nothing of what is overdue, as with a full disk: 1 or 0."
+)
 MONGODB_UP: Final = _gauge("mongodb_up", "Whether MongoDB answers this host: of several hosts the `min`.")
 
 PENDING: Final = _gauge("pending_documents", "Documents that wait for MongoDB.")
@@ -42,7 +45,7 @@ OVERDUE: Final = _gauge(
 UNTIL_SAFE: Final = _gauge(
     "seconds_until_safe",
     "Time until MongoDB has all that is acknowledged by now; missing where nothing of what is overdue is "
-    "persisted, or dead letters stand, which no waiting brings there.",
+    "persisted, or dead letters stand, which waiting alone does not bring there.",
 )
 UNTIL_DRAINED: Final = _gauge(
     "seconds_until_drained",
@@ -61,7 +64,9 @@ PARTITION_CAP: Final = _gauge(
     "partition_pending_cap_documents", "Pending documents of a partition from which new ones are refused."
 )
 DEAD_LETTERS: Final = _gauge(
-    "dead_letters", "Documents that MongoDB has refused, and nobody has seen to.", "collection"
+    "dead_letters",
+    "Documents that MongoDB has refused, and that were not replayed or discarded since.",
+    "collection",
 )
 KNOWN_PENDING: Final = _gauge(
     "last_known_pending_documents",
@@ -72,13 +77,19 @@ KNOWN_DEAD: Final = _gauge("last_known_dead_letters", "Documents that MongoDB ha
 KNOWN_AT: Final = _gauge(
     "last_known_timestamp_seconds", "That time by the clock of the host, seconds since the epoch."
 )
+DATA_LOST: Final = _gauge(
+    "data_lost_documents",
+    "Documents that were only in data that Redis has lost, until an operator has seen it: of hosts the `max`.",
+)
 DRAIN_RATE: Final = _gauge("drained_documents_per_second", "Documents persisted per second, over the last 10 s.")
 BREAKER: Final = _gauge("breaker_state", "1 for the state that the breaker before MongoDB is in.", "state")
 
 #: Totals in Redis, by their names there. `acknowledged` + `replayed` + `marked` + `adopted` is at any moment
 #: `persisted` + `deleted` + `coalesced` + `buried` + `let_go` + what is pending.
 TOTALS: Final[Mapping[str, Family]] = {
-    "acknowledged": _counter("acknowledged_writes", "Writes that Redis has taken."),
+    "acknowledged": _counter(
+        "acknowledged_writes", "Writes that Redis has taken, of the API, the library and all others who write."
+    ),
     "persisted": _counter("persisted_writes", "Writes that MongoDB has, as the latest of their documents."),
     "deleted": _counter("deleted_documents", "Deletions that MongoDB has."),
     "coalesced": _counter("coalesced_writes", "Writes that a later one has replaced in time."),
@@ -91,7 +102,9 @@ TOTALS: Final[Mapping[str, Family]] = {
     "adopted": _counter("adopted_writes", "Documents that came home from another partition."),
     "let_go": _counter("let_go_writes", "Documents that went home to another partition."),
     "operations": _counter("operations", "Write operations sent to MongoDB, repeated ones too."),
-    "batches": _counter("batches", "Bulk writes to MongoDB."),
+    "batches": _counter(
+        "batches", "Batches that were brought to MongoDB, with a bulk write for each collection in them."
+    ),
     "hooks_failed": _counter("failed_hooks", "Calls of after_persist that raised something."),
     "conflicts": _counter("conflicts", "Changes by others to documents that were pending."),
     "warmed": _counter("warmed_documents", "Documents that warming has brought to Redis."),
@@ -181,6 +194,9 @@ REDIS_FILE_FAILED: Final = _gauge(
 )
 REDIS_MAKES_ROOM: Final = _gauge(
     "redis_makes_room", "1 where a full Redis takes writes, as it can evict enough that MongoDB has.", "server"
+)
+REDIS_REFUSES: Final = _gauge(
+    "redis_refuses_writes", "1 where Redis answers, and refuses whatever is written.", "server"
 )
 REDIS_LAG_BYTES: Final = _gauge("redis_replication_lag_bytes", "Bytes that one replica lacks.", "server")
 REDIS_LAG: Final = _gauge("redis_replication_lag_seconds", "Time since the last replica was heard of.", "server")

@@ -68,6 +68,8 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         if not totals.missing:  # sums of fewer partitions would seem to have begun anew
             yield from _ways(totals)
             yield _by_collection(families.NEW_LETTERS, letters, apart)
+        if (lost := status["lost_data"]) is not None:
+            yield from _one(families.DATA_LOST, sum(one["pending"] + one["dead_letters"] for one in lost))
         yield from _processes(status)
         yield from _listener(status)
         yield from _drift(status)
@@ -76,6 +78,7 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
         yield from _redis(facts)
         servers = sample.servers or {"": sample}
         yield _by(families.REDIS_MAKES_ROOM, {name: one.makes_room for name, one in servers.items()})
+        yield _by(families.REDIS_REFUSES, {name: bool(one.refuses) for name, one in servers.items()})
     yield from _last_known(pipeline.last_known.latest())
     yield from _mongodb(pipeline, answers=answers)
 
@@ -84,7 +87,7 @@ def _look(pipeline: Pipeline) -> tuple[Totals, Facts, Mapping[str, Any], Sequenc
     """The figures that Redis has. Raises `RedisUnavailableError` where it does not answer."""
     totals, facts = pipeline.store.metrics.totals(), pipeline.store.facts()
     status = pipeline.status(partitions=True, totals=totals)
-    return totals, facts, status, pipeline.hot_keys.top(MOST_HOT), pipeline.store.load()
+    return totals, facts, status, pipeline.hot_keys.top(MOST_HOT), pipeline.store.load(probes=True)
 
 
 def _up(facts: Facts, sample: LoadSample) -> dict[str, bool]:
@@ -126,6 +129,8 @@ def _backlog(status: Mapping[str, Any]) -> Iterator[Metric]:
         yield _by(families.PAUSED, {"all": any(is_of_all), "some": not all(is_of_all)})
     yield _by(families.PARTITION_PENDING, {str(one["partition"]): one["pending"] for one in of})
     yield from _one(families.PARTITION_CAP, (status["caps"] or {}).get("max_pending_per_partition"))
+    if "mongodb_refuses" not in status["unknown"]:
+        yield from _one(families.MONGODB_REFUSES, status["mongodb_refuses"] is not None)
     yield from _one(families.DRAIN_RATE, status["flushed_per_second"])
     if status["breaker"] is not None:
         yield _by(families.BREAKER, {one: one == status["breaker"] for one in _BREAKER_STATES})

@@ -23,6 +23,8 @@ FORGOTTEN_S = 30 * 86_400
 LONGEST_S = 10 * 366 * 86_400
 #: Bounds of a rate that a key has for itself, items in a second.
 LEAST_RATE, MOST_RATE = 0.001, 10**9
+#: The most requests at a time that a key may be given for itself.
+MOST_CONCURRENT = 10**9
 
 
 _TAKEN = "there is a key called {!r}: revoke it, or choose another name"
@@ -43,6 +45,11 @@ class KeyOffice:
         self._keys = keys
         self._keyring = keyring
 
+    @property
+    def root_id(self) -> str | None:
+        """The id of the root key of the settings, which is among no others; `None` where there is none."""
+        return self._keyring.root_id
+
     def listed(self) -> Sequence[ApiKey]:
         """All keys, the oldest first.
 
@@ -52,7 +59,7 @@ class KeyOffice:
         return sorted(self._keyring.all().values(), key=lambda one: (one.created_ms, one.id))
 
     def get(self, named: str) -> ApiKey:
-        """The key with an id; or with a name that no other key has, of those that are not revoked.
+        """The key with an id; or with a name that no other live key has, or else no other one that has expired.
 
         Raises:
             InvalidArgumentError: several have this name.
@@ -62,7 +69,7 @@ class KeyOffice:
         every = self._keyring.all()
         if named in every:
             return every[named]
-        found = self._named(named)
+        found = self._live(named) or self._named(named)
         if len(found) > 1:
             raise InvalidArgumentError(f"several keys are called {named[:100]!r}: name one by its id")
         if not found:
@@ -70,7 +77,13 @@ class KeyOffice:
         return found[0]
 
     def create(
-        self, name: str, grants: Iterable[str], *, expires_s: float | None = None, rate: float | None = None
+        self,
+        name: str,
+        grants: Iterable[str],
+        *,
+        expires_s: float | None = None,
+        rate: float | None = None,
+        concurrency: int | None = None,
     ) -> Issued:
         """Make a key.
 
@@ -80,9 +93,10 @@ class KeyOffice:
             expires_s: seconds after which it is refused; `None` for never.
             rate: how many items its holder may send in a second, 0 for any number; `None` for what the settings
                 say.
+            concurrency: how many requests its holder may have at a time in a web process, in the same way.
 
         Raises:
-            KeyConflictError: a key that is not revoked has this name.
+            KeyConflictError: a live key has this name.
             InvalidArgumentError: an argument is wrong, or there are too many keys.
             RedisUnavailableError: Redis does not answer.
         """
@@ -91,17 +105,21 @@ class KeyOffice:
         _check_seconds("a key expires after", expires_s, least=1)
         if rate is not None and not (rate == 0 or LEAST_RATE <= rate <= MOST_RATE):
             raise InvalidArgumentError(f"0 is no rate; others are {LEAST_RATE} to {MOST_RATE} per second")
-        if self._named(name):
+        if concurrency is not None and not 0 <= concurrency <= MOST_CONCURRENT:
+            raise InvalidArgumentError(f"a concurrency is from 0 to {MOST_CONCURRENT} requests at a time")
+        if self._live(name):
             raise KeyConflictError(_TAKEN.format(name))
         self._check_room()
         now_ms = _now_ms()
         while True:
             token = Token.new(new_id())
             expires_ms = None if expires_s is None else now_ms + int(expires_s * 1000)
-            key = ApiKey(token.id, name, rights, now_ms, expires_ms, token.digest, rate=rate)
+            key = ApiKey(
+                *(token.id, name, rights, now_ms, expires_ms, token.digest), rate=rate, concurrency=concurrency
+            )
             if self._keys.begin(key.id, key.record):
                 break
-        if len(self._named(name)) > 1:  # somebody has made another one at the same time: two stay of no name
+        if len(self._live(name)) > 1:  # somebody has made another one at the same time: two stay of no name
             self._keys.forget(key.id, Recorded())
             raise KeyConflictError(_TAKEN.format(name))
         return Issued(key, token)
@@ -141,6 +159,11 @@ class KeyOffice:
     def _named(self, name: str) -> Sequence[ApiKey]:
         """The keys with this name that are not revoked."""
         return [one for one in self.listed() if one.name == name and one.revoked_ms is None]
+
+    def _live(self, name: str) -> Sequence[ApiKey]:
+        """The keys with this name that are neither revoked nor expired."""
+        now_ms = _now_ms()
+        return [one for one in self._named(name) if one.is_live(now_ms)]
 
     def _check_room(self) -> None:
         if self._keys.count() < MOST_RECORDED:

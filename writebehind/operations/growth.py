@@ -16,6 +16,7 @@ from writebehind.operations.rebalance import alone
 from writebehind.pipeline import Pipeline
 from writebehind.redis.shared.partition_count import MOST_ONLINE, Division
 from writebehind.redis.topology.lookout import LOOK_EVERY_S
+from writebehind.redis.topology.peers import replicas_of
 from writebehind.redis.topology.record import MoveError
 from writebehind.redis.topology.splitting import new_partitions
 
@@ -103,6 +104,21 @@ def grow(pipeline: Pipeline, after: int, *, report: Callable[[Growth], object] =
         _record(pipeline, change, Division(after))
         division.follow()
     return Grown(seen.partitions, after, divided, round(longest_s, 3))
+
+
+def exposed(pipeline: Pipeline) -> list[str]:
+    """Names of nodes of a cluster that a crash within a second takes from what they were just given.
+
+    They have no replica, and write their append-only file less often than each write. Where a document was before,
+    it may have been on disk.
+
+    Raises:
+        RedisUnavailableError: Redis does not answer.
+    """
+    facts = pipeline.store.facts()
+    written = pipeline.store.configured("appendfsync")
+    lax = [one for one in facts if written.get(one) in {"everysec", "no"} and not [*replicas_of(facts[one])]]
+    return lax if len(facts) > 1 else []
 
 
 def _see_possible(pipeline: Pipeline, seen: Division, after: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import ssl
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Final
@@ -13,6 +14,8 @@ from writebehind.settings.installation import Settings
 #: Requests for each web process, and for all.
 _FOR_EACH: Final = 4
 _MOST: Final = 64
+#: Why a request gets no answer where nobody listens.
+REFUSED: Final = "connection refused"
 
 
 def connection_to_api(settings: Settings, host: str, port: int, *, timeout_s: float) -> http.client.HTTPConnection:
@@ -49,15 +52,15 @@ def wants_certificate(settings: Settings, error: Exception) -> bool:
 def silences_of_api(settings: Settings, host: str, port: int, *, timeout_s: float) -> list[str]:
     """Reasons for which requests for `/healthz` get no answer in time, some for each web process; none if all do.
 
-    The system shares connections out among all processes, so each gets one of them, nearly always. Where nobody
-    listens there is no reason either: whoever starts the API says so.
+    The system shares connections out among all processes, so each gets one of them, nearly always. A connection
+    that is refused is no answer either.
     """
 
     def silence(_number: int) -> str:
         try:
             ask_api(settings, host, port, "/healthz", timeout_s=timeout_s)
         except ConnectionRefusedError:
-            return ""
+            return REFUSED
         except (OSError, http.client.HTTPException) as error:
             return "" if wants_certificate(settings, error) else str(error) or type(error).__name__
         return ""
@@ -65,6 +68,11 @@ def silences_of_api(settings: Settings, host: str, port: int, *, timeout_s: floa
     asked = requests_to_all(settings)
     with ThreadPoolExecutor(asked, thread_name_prefix="probe") as threads:
         return [one for one in threads.map(silence, range(asked)) if one]
+
+
+def all_refused(silences: Iterable[str]) -> bool:
+    """Whether nobody listens, by the reasons for which requests get no answer."""
+    return all(one == REFUSED for one in silences)
 
 
 def requests_to_all(settings: Settings) -> int:

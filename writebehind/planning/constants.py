@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from writebehind.errors import ConfigurationError
 from writebehind.planning.allocation import Allocator
+from writebehind.regular_files import fault_of_file
 
 #: Of the machine that `measured` names; `make bench` writes such a file for another one.
 REFERENCE = "reference.json"
@@ -136,6 +137,8 @@ def load_constants(path: Path | None = None) -> Constants:
     Raises:
         ConfigurationError: the file cannot be read, or has no constants.
     """
+    if path and (fault := fault_of_file(path)):
+        raise ConfigurationError(f"constants cannot be read: {fault}: {path}")
     try:
         text = path.read_bytes() if path else files(__package__).joinpath(REFERENCE).read_bytes()
         return Constants.model_validate_json(text)

@@ -213,7 +213,7 @@ class Lookups:
     def _load(
         self, alias: Alias, settings: CollectionSettings, token: str
     ) -> tuple[DocumentId | None, Read] | None:
-        """Ask MongoDB, and fill the alias; `None` where a write came in between."""
+        """Ask MongoDB, and fill the alias; `None` where another one may have got the value meanwhile."""
         with spans.load(alias.collection):
             document_id, _ = self._sink.find_by(alias.collection, alias.field, alias.value)
         # What MongoDB has may be older than what was acknowledged: the entry decides.
@@ -230,7 +230,11 @@ class Lookups:
         except RedisFullError:  # there is no room for the answer, which is true all the same
             self._store.aliases.abandon(alias.name, token)
             return found
-        return found if filled else None
+        if filled:
+            return found
+        # The right is gone: a full Redis evicts it, or a claim has ended it. A claim stays until MongoDB has it.
+        leads_now = self._store.aliases.get(alias.name)
+        return found if found[0] is not None or not leads_now.members else None
 
     def _verified(
         self, alias: Alias, settings: CollectionSettings, document_id: DocumentId | None

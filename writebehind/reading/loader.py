@@ -29,6 +29,9 @@ from writebehind.tracing import spans
 log = logging.getLogger(__name__)
 
 _NO_RIGHTS: Mapping[str, Refresh] = {}
+_NO_DELETIONS: Mapping[str, int] = {}
+#: A reader who loses the right to fill so often answers what it has loaded: Redis seems to evict it.
+MOST_LOST = 2
 
 
 class Loader:
@@ -149,8 +152,14 @@ class Loader:
         leases = self._store.loads.get_or_lease_many(members, token, life_ms=self._load_timeout_ms)
         pairs = list(zip(missing, leases, strict=True))
         found = {one.member: lease.entry for one, lease in pairs if lease.entry is not None}
-        loaded = self.fill_many([one for one, lease in pairs if lease.may_load], token, settings, keep=False)
-        found |= {member: entry for member, (entry, how) in loaded.items() if how is not Filled.REFUSED}
+        deletions = {one.member: lease.deletion for one, lease in pairs if lease.may_load}
+        ours = [one for one, lease in pairs if lease.may_load]
+        loaded = self.fill_many(ours, token, settings, deletions=deletions, keep=False)
+        found |= {
+            member: entry
+            for member, (entry, how) in loaded.items()
+            if how is not Filled.REFUSED and (self._is_full() or not how.is_alone)
+        }
         for one in missing:  # loaded by others, or written meanwhile
             if one.member not in found:
                 found[one.member] = self.load(one, settings).entry
@@ -163,6 +172,7 @@ class Loader:
         settings: CollectionSettings,
         rights: Mapping[str, Refresh] = _NO_RIGHTS,
         *,
+        deletions: Mapping[str, int] = _NO_DELETIONS,
         keep: bool,
         bodies: bool = True,
     ) -> dict[str, tuple[Entry, Filled]]:
@@ -173,6 +183,7 @@ class Loader:
             token: of the right to fill those that are missing.
             settings: of the collection.
             rights: to replace entries, by member.
+            deletions: what came with the rights to load, by member.
             keep: whether to fill also what is not hot into a Redis that is full.
             bodies: whether to return documents; without them, a few MiB of them are held at a time.
 
@@ -197,7 +208,7 @@ class Loader:
                 self._tallies.add(families.LOADED, (ids[0].collection,), len(found))
                 size = len(found) if after else size * 2  # MongoDB may send far more than what is taken of it
                 full = not keep and self._is_full()
-                filled = self._fill_some(loaded, token, settings, rights, full=full)
+                filled = self._fill_some(loaded, token, settings, rights, deletions, full=full)
             for member, (entry, how) in filled.items():
                 done[member] = (entry if bodies else replace(entry, body=b""), how)
         return done
@@ -208,6 +219,7 @@ class Loader:
         token: str,
         settings: CollectionSettings,
         rights: Mapping[str, Refresh],
+        deletions: Mapping[str, int],
         *,
         full: bool,
     ) -> dict[str, tuple[Entry, Filled]]:
@@ -219,6 +231,7 @@ class Loader:
             ],
             token,
             {member: right.seen for member, right in rights.items() if member in loaded},
+            deletions,
             full=full,
         )
         return {
@@ -238,25 +251,34 @@ class Loader:
         keep: bool,
     ) -> Read:
         member, loads = document_id.member, self._store.loads
+        lost = deletion = 0
 
         def look(token: str, waited: bool) -> Read | Turn:
+            nonlocal deletion
             lease = loads.get_or_lease(member, token, life_ms=self._load_timeout_ms)
+            deletion = lease.deletion
             if lease.entry is None:
                 return Turn.OURS if lease.may_load else Turn.ANOTHERS
             source = Source.COLLAPSED if waited else Source.HIT
             return Read(lease.entry, source, fresh_ms(lease.entry, lease.ttl_ms, settings))
 
         def load(token: str) -> Read | None:
+            nonlocal lost
             entry = self._find(document_id)
             self._flights.leave(key, flight)
-            full = not keep and self._is_full()
-            how = loads.fill(member, token, entry, ttl_ms=lifetime_ms(entry, settings), full=full)
-            if how is Filled.REFUSED:
+            is_full = self._is_full()
+            ttl_ms, full = lifetime_ms(entry, settings), is_full and not keep
+            how = loads.fill(member, token, entry, ttl_ms=ttl_ms, deletion=deletion, full=full)
+            lost += how.is_alone
+            # Where Redis has room an invalidation has taken the right: what is loaded anew can be kept.
+            if how is Filled.REFUSED or (how.is_alone and not is_full and (keep or lost < MOST_LOST)):
                 return None
-            if keep and how is Filled.NOT_KEPT:
+            if keep and not how.is_stored:
                 raise RedisFullError
-            flight.entry = _known(entry, how)
-            return Read(flight.entry, Source.MISS, stored=how is not Filled.NOT_KEPT)
+            known = _known(entry, how)
+            if not how.is_alone:
+                flight.entry = known
+            return Read(known, Source.MISS, stored=how.is_stored)
 
         read = take_turns(look, load, lambda token: loads.abandon([member], token), until=until)
         # Whoever had the right to load has not come back. This reader's own look at MongoDB is as good.
@@ -279,4 +301,4 @@ class Loader:
 
 def _known(loaded: Entry, how: Filled) -> Entry:
     """The result of a load, once the outcome of its fill is known."""
-    return DELETED if how is Filled.DELETED else loaded
+    return DELETED if how in {Filled.DELETED, Filled.DELETED_ALONE} else loaded

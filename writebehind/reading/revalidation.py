@@ -111,7 +111,7 @@ class Revalidation:
         ids = [DocumentId.from_member(one) for one in over]
         loaded = self._loader.fill_many(ids, token, settings, over, keep=True)
         return {
-            member: Read(entry, Source.REVALIDATED, stored=how is not Filled.NOT_KEPT)
+            member: Read(entry, Source.REVALIDATED, stored=how.is_stored)
             for member, (entry, how) in loaded.items()
             if how is not Filled.REFUSED
         }

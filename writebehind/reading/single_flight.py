@@ -25,6 +25,9 @@ WAIT_FROM_S, WAIT_TO_S = 0.002, 0.1
 #: For how many lives of a right to load a reader waits. In one it would learn that the one who had it is gone only
 #: when its own time is over, as would all others who wait: each of them would load.
 LIVES = 2
+#: A reader loads so often at most. What it has loaded is refused only where something else came in between; an
+#: entry that came is there at the next look, unless Redis evicts all that it may.
+MOST_LOADS = 4
 
 
 class Turn(Enum):
@@ -41,7 +44,7 @@ def take_turns(
     *,
     until: float,
 ) -> T | None:
-    """Wait for what another reader loads, or become the one who loads it; `None` where time is over.
+    """Wait for what another reader loads, or become the one who loads it; `None` where time or patience is over.
 
     Args:
         look: asks Redis, given a token and whether the caller has waited: what is there, whose turn it is, or
@@ -54,16 +57,15 @@ def take_turns(
         MongoUnavailableError: MongoDB does not answer, or too many wait for it; the token is given back.
         TakesMuchError: so it is where this thread may not read what it has loaded.
     """
-    token, step, waited = uuid4().hex, WAIT_FROM_S, False
+    token, step, waited, loads = uuid4().hex, WAIT_FROM_S, False, 0
     with ExitStack() as place:
-        while time.monotonic() < until:
+        while time.monotonic() < until and loads < MOST_LOADS:
             found = look(token, waited)
             if found is Turn.ANOTHERS:
                 if not waited:
                     place.enter_context(waits())
                 waited = True
-                time.sleep(step * random.uniform(0.5, 1))  # noqa: S311 - no secret
-                step = min(step * 2, WAIT_TO_S)
+                step = _pause(step)
             elif found is Turn.OURS:
                 try:
                     with waits():
@@ -73,9 +75,17 @@ def take_turns(
                     raise
                 if loaded is not None:
                     return loaded
+                loads += 1
+                step = _pause(step)
             elif found is not None and not isinstance(found, Turn):
                 return found
     return None
+
+
+def _pause(step: float) -> float:
+    """Wait for about a step, seconds; the next one, which is longer."""
+    time.sleep(step * random.uniform(0.5, 1))  # noqa: S311 - no secret
+    return min(step * 2, WAIT_TO_S)
 
 
 @dataclass(slots=True)

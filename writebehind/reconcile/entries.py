@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from writebehind.change_stream.conflicts import Conflict, Conflicts
 from writebehind.documents.entry import Entry, Kind
@@ -77,10 +78,22 @@ class Suspect:
             return Drift.LOST_IN_MONGODB
         if ours.kind is Kind.DELETED and 0 < theirs.version < ours.version:
             return Drift.RESURRECTED
-        # Where MongoDB has nothing somebody has deleted it: a majority does not forget.
-        if ours.exists and theirs.exists and 0 < theirs.version < ours.version:
+        if ours.exists and not theirs.exists:
+            return Drift.VANISHED
+        if ours.exists and 0 < theirs.version < ours.version:
             return Drift.LOST_IN_MONGODB
         return Drift.STALE_ENTRY
+
+
+class Vanished(StrEnum):
+    """Ways with what Redis has and MongoDB has no more: others have deleted it, or it has lost it."""
+
+    DROP = "drop"
+    """Drop their entries, as they are deleted."""
+    RESTORE = "restore"
+    """Write them again, as Redis has them."""
+    KEEP = "keep"
+    """Let them stand, and tell of them."""
 
 
 class EntryCheck:
@@ -172,6 +185,12 @@ class EntryCheck:
     def _to_be_audited(self, members: Sequence[str]) -> list[str]:
         versions = self._store.deletions.versions(members)
         return [member for member, version in zip(members, versions, strict=True) if version is not None]
+
+    def see_to_vanished(self, suspect: Suspect, way: Vanished) -> bool:
+        """Do so with what MongoDB has no more; whether it was done. Only what was written here comes back."""
+        if way is Vanished.DROP:
+            return self.repair(suspect)
+        return way is Vanished.RESTORE and suspect.cached.entry.version > 0 and self._mark_pending(suspect.cached)
 
     def repair(self, suspect: Suspect) -> bool:
         """Put it right, unless it has changed since."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from itertools import islice
 from typing import Annotated, Any, Self
 
 import orjson
@@ -40,6 +39,8 @@ class Drift(StrEnum):
     """A document is pending but its entry is gone: a write was lost. It becomes a dead letter that says so."""
     STALE_ENTRY = "stale-entry"
     """Redis has something else than MongoDB. The entry is dropped."""
+    VANISHED = "vanished"
+    """MongoDB has no more what Redis has. The entry is dropped, unless so many are that it may have lost them."""
     DAMAGED_ENTRY = "damaged-entry"
     """A body does not fit its ETag, or nobody can read it. It is dropped; a pending write is a dead letter."""
     LOST_IN_MONGODB = "lost-in-mongodb"
@@ -84,6 +85,8 @@ class Place(_Noted):
         letters: the dead letters of that partition so far, by collection.
         suspects: what looked like drift and is to be looked at once more: members, and what stood before the
             bodies of their entries.
+        vanished: of these, documents that MongoDB has no more, as seen twice: what becomes of them is decided when
+            the pass knows how many there are.
         aliases: the names of those with a claim that did.
         seen_ms: when the last of them was looked at.
     """
@@ -95,6 +98,7 @@ class Place(_Noted):
     inner: Cursor = "0"
     letters: dict[str, Number] = field(default_factory=dict)
     suspects: dict[str, str] = field(default_factory=dict)
+    vanished: dict[str, str] = field(default_factory=dict)
     aliases: list[str] = field(default_factory=list)
     seen_ms: Number = 0
 
@@ -137,6 +141,11 @@ class Pass(_Noted):
         samples = self.samples.setdefault(kind.value, [])
         if len(samples) < MOST_SAMPLES:
             samples.append(name)
+
+    @property
+    def vanished(self) -> int:
+        """The number of documents that Redis has and MongoDB has no more, and that stand yet."""
+        return self.found.get(Drift.VANISHED, 0) - self.repaired.get(Drift.VANISHED, 0)
 
     def figures(self) -> dict[str, Any]:
         """All but its place."""
@@ -192,11 +201,20 @@ class History:
         return sorted(found, key=lambda one: one.ended_ms, reverse=True)
 
     def consistency(self, now_ms: int | None = None) -> dict[str, Any]:
-        """The fraction of cached documents that were equal to MongoDB, of the last pass and the one under way."""
+        """The fraction of cached documents that were equal to MongoDB, of the last pass and the one under way.
+
+        And how many have `vanished` from MongoDB, as the later of these passes has it.
+        """
         compared = (one for one in self.passes(MOST_LOSSES, now_ms) if one.checked)
-        some = [*islice(compared, 1), self.current(now_ms)]
-        checked, equal = sum(one.checked for one in some), sum(one.equal for one in some)
-        return {"checked": checked, "equal": equal, "ratio": equal / checked if checked else None}
+        last, under_way = next(compared, Pass()), self.current(now_ms)
+        checked, equal = last.checked + under_way.checked, last.equal + under_way.equal
+        is_later = under_way.vanished and under_way.started_ms >= last.ended_ms
+        return {
+            "checked": checked,
+            "equal": equal,
+            "ratio": equal / checked if checked else None,
+            "vanished": (under_way if is_later else last).vanished,
+        }
 
 
 def _read(noted: bytes) -> Pass:

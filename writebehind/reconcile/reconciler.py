@@ -17,7 +17,7 @@ from typing import Any
 from writebehind.documents.ids import named
 from writebehind.errors import MongoUnavailableError
 from writebehind.flushing.homecoming import Homecoming
-from writebehind.reconcile.entries import EntryCheck
+from writebehind.reconcile.entries import EntryCheck, Suspect, Vanished
 from writebehind.reconcile.findings import Drift, History, Pass, PassReport
 from writebehind.reconcile.partitions import FOR_EVER_MS, PartitionCheck
 from writebehind.redis import keys
@@ -37,10 +37,12 @@ RECONCILE = "reconcile"
 SLICE, LEAST = 200, 10
 #: How long what looks like drift has to be on its way, seconds: the lag of the change stream, above all.
 GRACE_S = 2.0
-#: So much may wait to be looked at once more.
+#: So much may wait to be looked at once more, and so many documents that have vanished for the end of the pass.
 MOST_SUSPECTS = 1_000
 #: How long the task may own the pass without a step, ms: a step may wait for MongoDB a few times.
 LEASE_MS = 60_000
+#: Of a pass that finds more documents than these, and more than this part of all, MongoDB may have lost them.
+MANY_VANISHED, PART_VANISHED = 20, 0.1
 #: How long an alias lives that takes the place of a claim which nobody took back, ms.
 DANGLING_MS = 60_000
 #: A run of the task takes no more than this part of the interval, nor than this many seconds; and a step more.
@@ -116,6 +118,8 @@ class Reconciler:
         self._entries = entries
         self._partitions = partitions
         self._homecoming = homecoming
+        #: The pass of which this process has told that documents have vanished.
+        self._told_of = 0
         #: Whether this process has said that it reconciles.
         self._leads = False
 
@@ -142,13 +146,20 @@ class Reconciler:
             lease.release()
 
     def make_pass(
-        self, *, repair: bool = True, collections: Collection[str] = (), report: PassReport = lambda _: None
+        self,
+        *,
+        repair: bool = True,
+        collections: Collection[str] = (),
+        vanished: Vanished | None = None,
+        report: PassReport = lambda _: None,
     ) -> Pass:
         """Make a whole pass now, beside the one under way.
 
         Args:
             repair: whether to put right what is found; else nothing is changed.
             collections: only entries of these; all by default, and what belongs to no collection too.
+            vanished: what becomes of documents that MongoDB has no more; by default they are dropped, unless there
+                are so many that it may have lost them.
             report: is called with the pass after each step.
 
         Raises:
@@ -156,7 +167,7 @@ class Reconciler:
         """
         one = Pass(started_ms=self._store.now_ms(), dry_run=not repair)
         due = _Due(0 if collections else self._store.partitions, 0, all=True)
-        while self._step(one, due, repair=repair, collections=collections):
+        while self._step(one, due, repair=repair, collections=collections, vanished=vanished):
             report(one)
         self.history.finish(one)
         return one
@@ -191,17 +202,27 @@ class Reconciler:
         size = self._store.size()
         return _Due(int(share * self._store.partitions), int(share * size), all=share == 1)
 
-    def _step(self, one: Pass, due: _Due, *, repair: bool, collections: Collection[str] = ()) -> bool:
+    def _step(
+        self,
+        one: Pass,
+        due: _Due,
+        *,
+        repair: bool,
+        collections: Collection[str] = (),
+        vanished: Vanished | None = None,
+    ) -> bool:
         """Do what is due next, and count what was found; whether there was anything."""
         before = (families.DRIFT, one.found.copy()), (families.REPAIRED, one.repaired.copy())
         try:
-            return self._take_step(one, due, repair=repair, collections=collections)
+            return self._take_step(one, due, repair=repair, collections=collections, vanished=vanished)
         finally:
             for (family, had), has in zip(before, (one.found, one.repaired), strict=True):
                 for kind in has if repair else ():  # who only looks finds the same again and again
                     self._tallies.add(family, (kind,), has[kind] - had.get(kind, 0))
 
-    def _take_step(self, one: Pass, due: _Due, *, repair: bool, collections: Collection[str]) -> bool:
+    def _take_step(
+        self, one: Pass, due: _Due, *, repair: bool, collections: Collection[str], vanished: Vanished | None
+    ) -> bool:
         place = one.place
         partitions_left = place.partition < due.partitions
         keys_left = not place.scanned and (due.all or one.keys < due.keys)
@@ -210,12 +231,14 @@ class Reconciler:
             or (due.all and not partitions_left and not keys_left)
             or self._grace_left_s(one) == 0
         ):
-            self._look_again(one, repair=repair)
+            self._look_again(one, repair=repair, vanished=vanished)
         elif partitions_left:
             self._partitions.step(one, repair=repair)
         elif keys_left:
             count = SLICE if due.all else min(SLICE, max(LEAST, due.keys - one.keys))
             self._scan(one, count, repair=repair, collections=collections)
+        elif due.all and place.vanished:
+            self._decide(one, self._way_with(one), repair=repair)
         else:
             return False
         return True
@@ -268,7 +291,7 @@ class Reconciler:
         left_s = GRACE_S - (self._store.now_ms() - one.place.seen_ms) / 1000
         return min(max(0.0, left_s), GRACE_S)
 
-    def _look_again(self, one: Pass, *, repair: bool) -> None:
+    def _look_again(self, one: Pass, *, repair: bool, vanished: Vanished | None) -> None:
         """Some of what looked like drift: it is if it still does, and nothing has changed since."""
         place = one.place
         if left_s := self._grace_left_s(one):
@@ -276,16 +299,59 @@ class Reconciler:
         if place.suspects:
             some = dict(islice(place.suspects.items(), SLICE))
             confirmed = self._entries.again(some)
-            for member in some:
+            for member, state in some.items():
                 suspect = confirmed.get(member)
-                if suspect is not None:
-                    one.note(suspect.kind, member, repaired=repair and self._entries.repair(suspect))
+                if suspect is not None and suspect.kind is Drift.VANISHED and vanished is None:
+                    place.vanished[member] = state
+                elif suspect is not None:
+                    one.note(suspect.kind, member, repaired=repair and self._repaired(suspect, vanished))
                 one.checked += 1
                 one.equal += suspect is None
                 del place.suspects[member]
+            if len(place.vanished) >= MOST_SUSPECTS:  # only the end tells whether they are many of what there is
+                self._decide(one, Vanished.KEEP, repair=repair)
         else:
             names, place.aliases = place.aliases, []
             self._claims(names, one, repair=repair)
+
+    def _repaired(self, suspect: Suspect, way: Vanished | None) -> bool:
+        if way is not None and suspect.kind is Drift.VANISHED:
+            return self._entries.see_to_vanished(suspect, way)
+        return self._entries.repair(suspect)
+
+    def _decide(self, one: Pass, way: Vanished, *, repair: bool) -> None:
+        """See to some of the documents that have vanished, unless they are back, or have changed."""
+        waiting = one.place.vanished
+        some = dict(islice(waiting.items(), SLICE))
+        confirmed = self._entries.again(some)
+        for member in some:
+            if suspect := confirmed.get(member):
+                one.note(suspect.kind, member, repaired=repair and self._repaired(suspect, way))
+            one.equal += suspect is None
+            del waiting[member]
+
+    def _way_with(self, one: Pass) -> Vanished:
+        """The way with documents that MongoDB has no more, as many as a pass has found and set aside.
+
+        A listener drops what others delete at once, and a pass finds the few that it has missed. A MongoDB that
+        was emptied, or put back from a backup, lacks many, of which Redis may have the last copies. The first of
+        them look like a few: so nothing is decided before the end.
+        """
+        checked = one.checked
+        found = one.found.get(Drift.VANISHED, 0) + len(one.place.vanished)
+        if found <= max(MANY_VANISHED, PART_VANISHED * checked):
+            return Vanished.DROP
+        if self._told_of != one.started_ms:
+            self._told_of = one.started_ms
+            log.error(
+                "MongoDB has no more %s of %s documents that Redis has and that were looked at: it may have lost "
+                "them, and they stay for as long as they are cached. `writebehind reconcile --all --vanished "
+                "restore` writes them again; `--vanished drop` forgets them, where others have deleted them",
+                found,
+                checked,
+                extra={"event": "documents_vanished"},
+            )
+        return Vanished.KEEP
 
     def _claims(self, names: Sequence[str], one: Pass, *, repair: bool) -> None:
         """Claims of documents that MongoDB has, or that are not there any more."""

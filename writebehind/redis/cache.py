@@ -12,6 +12,7 @@ from writebehind.documents.entry import BODY_AT, Entry
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, entry_member, family
 from writebehind.redis.scripts import script
+from writebehind.redis.strays import whole
 from writebehind.redis.wire import Call, Wire
 
 _INVALIDATE, _DROP_UNCHANGED, _DROP_COLD = script("invalidate"), script("drop_unchanged"), script("drop_cold")
@@ -22,18 +23,34 @@ FILLED_AT_ONCE = 4 << 20
 #: The beginning of a refresh's token, and of no other: get_or_lease takes it over where the entry is missing.
 _REFRESH = "refresh:"
 _NOTHING: Mapping[str, str] = {}
+_NO_DELETIONS: Mapping[str, int] = {}
 
 
 class Filled(IntEnum):
     """Outcome of a fill."""
 
     REFUSED = 0
-    """A write or an invalidation came in between."""
+    """A write came in between, or what was to be replaced is gone."""
     FILLED = 1
     DELETED = 2
     """MongoDB has a version older than the document's deletion: it does not exist."""
     NOT_KEPT = 3
     """The loaded document is good, but Redis has no memory for it, or only for hotter ones."""
+    ALONE = 4
+    """The right to fill is gone, as a full Redis evicts it: whoever held it may answer what was loaded, and
+    nobody else, who may have begun to read after a later write."""
+    DELETED_ALONE = 5
+    """The same, and the document was deleted."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether only the reader who has loaded may see it."""
+        return self in {Filled.ALONE, Filled.DELETED_ALONE}
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether Redis has now what readers are to see."""
+        return self in {Filled.FILLED, Filled.DELETED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +76,15 @@ RefreshSink = Callable[[Refresh], None]
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """The answer to a `get_or_lease`: an entry, or the right to load, or neither: then wait."""
+    """The answer to a `get_or_lease`: an entry, or the right to load, or neither: then wait.
+
+    `deletion` goes with the right: the version of the document's deletion as it is known by then, 0 for none.
+    """
 
     entry: Entry | None
     ttl_ms: int
     may_load: bool
+    deletion: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +228,8 @@ class Loads:
         """
         places = [(self._layout.of(member), member) for member in members]
         answers = self._wire.run_many(
-            _GET_OR_LEASE, [((of.entry(member), of.load(member)), (token, life_ms)) for of, member in places]
+            _GET_OR_LEASE,
+            [((of.entry(member), of.load(member), of.deleted), (token, life_ms, member)) for of, member in places],
         )
         try:
             _see(*(one[1] for one in answers if one[0] == b"entry"))
@@ -218,7 +240,7 @@ class Loads:
         return [
             Leased(Entry.shown(answer[1]), answer[2], may_load=False)
             if answer[0] == b"entry"
-            else Leased(None, -1, may_load=answer[0] == b"load")
+            else Leased(None, -1, answer[0] == b"load", whole(answer[1]) if len(answer) > 1 else 0)
             for answer in answers
         ]
 
@@ -245,7 +267,15 @@ class Loads:
         }
 
     def fill(
-        self, member: str, token: str, entry: Entry, *, ttl_ms: int, seen: str = "", full: bool = False
+        self,
+        member: str,
+        token: str,
+        entry: Entry,
+        *,
+        ttl_ms: int,
+        seen: str = "",
+        deletion: int = 0,
+        full: bool = False,
     ) -> Filled:
         """Store a loaded entry, unless a write or an invalidation came in between, or it was deleted since.
 
@@ -255,31 +285,36 @@ class Loads:
             entry: what was loaded.
             ttl_ms: how long it is kept.
             seen: what a `Refresh` has seen: that entry is replaced, and no other.
+            deletion: what came with the right to load.
             full: whether another entry would be displaced: then it is stored only if it is hot enough for that.
 
         Raises:
             RedisUnavailableError: Redis does not answer. One that is full does: `Filled.NOT_KEPT`.
         """
-        return self.fill_many([(member, entry, ttl_ms)], token, {member: seen}, full=full)[0]
+        return self.fill_many([(member, entry, ttl_ms)], token, {member: seen}, {member: deletion}, full=full)[0]
 
     def fill_many(
         self,
         loaded: Iterable[tuple[str, Entry, int]],
         token: str,
         seen: Mapping[str, str] = _NOTHING,
+        deletions: Mapping[str, int] = _NO_DELETIONS,
         *,
         full: bool = False,
     ) -> list[Filled]:
-        """`fill` for several entries with their TTLs in ms, in one round trip for a few MiB; `seen` by member."""
+        """`fill` for several entries with their TTLs in ms, in one round trip for a few MiB; others by member."""
         filled: list[int] = []
         calls: list[Call] = []
         size = 0
         for member, entry, ttl_ms in loaded:
             of = self._layout.of(member)
             keys_of = (of.entry(member), of.load(member), of.deleted, of.pending, of.hot, of.heat)
-            before = seen.get(member, "")
+            before, deletion = seen.get(member, ""), deletions.get(member, 0)
             calls.append(
-                (keys_of, (token, entry.value, ttl_ms, member, self._tombstone_ttl_ms, before, int(full)))
+                (
+                    keys_of,
+                    (token, entry.value, ttl_ms, member, self._tombstone_ttl_ms, before, int(full), deletion),
+                )
             )
             size += len(entry.body)
             if size > FILLED_AT_ONCE:  # each is held three times until it is sent

@@ -15,14 +15,24 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from hiredis import pack_command
 from redis import ConnectionPool
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
-from redis.exceptions import BusyLoadingError, ReadOnlyError, ResponseError
+from redis.connection import DefaultParser, parse_url
+from redis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -30,6 +40,7 @@ from redis.retry import Retry
 from writebehind import forks
 from writebehind.errors import RedisNotReadyError, RedisUnavailableError, told, without_frames
 from writebehind.logs.states import StateLog
+from writebehind.times import unasked
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +80,20 @@ _LATE = "no answer came in time"
 _NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
+class _Parser(DefaultParser):  # type: ignore[misc, valid-type]  # a variable of redis-py
+    """Knows the errors of a cluster by their classes, which redis-py 5 keeps for its own client of clusters."""
+
+    EXCEPTION_CLASSES: ClassVar[dict[str, Any]] = {
+        **DefaultParser.EXCEPTION_CLASSES,
+        "ASK": AskError,
+        "CLUSTERDOWN": ClusterDownError,
+        "CROSSSLOT": ClusterCrossSlotError,
+        "MASTERDOWN": MasterDownError,
+        "MOVED": MovedError,
+        "TRYAGAIN": TryAgainError,
+    }
+
+
 def connection_pool(url: str, timeout_ms: int) -> ConnectionPool:
     """Describe how to connect to one server, as `connection_options`. Nothing is opened yet."""
     return ConnectionPool(**connection_options(url, timeout_ms))
@@ -96,6 +121,7 @@ def connection_options(url: str, timeout_ms: int) -> dict[str, Any]:
         "retry_on_error": [],
         "health_check_interval": 0,
         "protocol": 2,
+        "parser_class": _Parser,
         "decode_responses": False,
     }
     return dict(parse_url(url)) | ours  # type: ignore[no-untyped-call]
@@ -320,8 +346,7 @@ class Connections:
                 self.outage.fails()
                 is_alone = self._paused_by is RedisNotReadyError
                 said = "cannot serve now" if is_alone else "did not answer in time"
-                line = f"{self._title} {said}, and is left alone for {left:.1f} s"
-                paused = _logged(self._paused_by(line, retry_after_s=left))
+                paused = _logged(self._paused_by(f"{self._title} {said}{unasked(left)}", retry_after_s=left))
                 paused.late = not is_alone
                 raise paused
             if self._paused_until:

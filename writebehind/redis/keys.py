@@ -46,6 +46,8 @@ API_KEYS = "wb:api_keys"
 SPENT = "wb:spent"
 #: The key that cursors of lists are signed with: see `writebehind.redis.shared.cursor_key`.
 CURSOR_KEY = "wb:cursor_key"
+#: Hash of what was only in data that this Redis had before: see `writebehind.redis.shared.lost_data`.
+LOST_DATA = "wb:lost_data"
 #: Hash of periodic tasks: the time of the last run in ms, and what it came to, JSON.
 RUNS = "wb:runs"
 #: List of the latest conflicts with other writers, the last first, JSON.
@@ -94,7 +96,7 @@ _TYPES = {
     ),
     **dict.fromkeys((LISTENER, LISTENER_LEASE, HISTORY_LEASE, CONSISTENCY_LEASE, REBALANCE_LEASE), "string"),
     CURSOR_KEY: "string",
-    **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, PAUSED, SERVER, API_KEYS), "hash"),
+    **dict.fromkeys((COUNTERS, RUNS, FLUSHED, BREAKER, PAUSED, SERVER, API_KEYS, LOST_DATA), "hash"),
     **dict.fromkeys((CONFLICTS, DRIFT, DRIFT_FREE, HISTORY, HISTORY_COARSE, INCONSISTENT), "list"),
     **dict.fromkeys((WORKERS, CONSUMERS, HOLDING, FULL, PROCESSES, CAPS, LABELS, OBSERVED, SPENT), "zset"),
     COMPLAINTS: "zset",

@@ -62,9 +62,13 @@ class Misplaced:
             RedisUnavailableError: Redis does not answer; it stands in both, or where it stood.
         """
         there, home = partition_keys(partition), self._layout.of(member)
-        value = self._wire.call("GET", there.entry(member)) or b""
+        value, score = self._wire.calls(
+            (("GET", there.entry(member)), ("ZSCORE", there.pending, member)),
+        )
+        value = value or b""
+        times_ms = (self._hint_life_ms, HINT_SLACK_MS)
         is_pending, ticket = self._wire.run(
-            _ADOPT, home.of_commit(member), (member, value, self._hint_life_ms, HINT_SLACK_MS, MOST_KEPT)
+            _ADOPT, home.of_commit(member), (member, value, *times_ms, MOST_KEPT, "" if score is None else score)
         )
         self._wire.run(
             _LET_GO,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry.trace import SpanContext
 
@@ -106,6 +106,32 @@ class Hint:
     delay_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class UntilNext:
+    """Bounds of the time until the next flush task of a partition that is let go of.
+
+    Attributes:
+        least_delay_ms: at least.
+        paused_ms: at most, where members of paused collections are set aside.
+        all_paused: whether no write shall ask for a sooner one.
+    """
+
+    least_delay_ms: int = 0
+    paused_ms: int = PAUSED_MS
+    all_paused: bool = False
+
+
+#: As soon as something is due.
+AT_ONCE: Final = UntilNext()
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A partition that was let go of, as nothing in it is due; the hint that the caller must enqueue, if any."""
+
+    hint: Hint | None
+
+
 #: Where hints go. It must neither block nor raise: a lost hint is found by the sweep.
 HintSink = Callable[[Hint], None]
 
@@ -152,20 +178,28 @@ class Pending:
         soon_ms: int = 0,
         goes_along: Callable[[str, int], bool] = lambda _member, _left_ms: True,
         paused: Collection[str] = (),
-    ) -> list[str] | None:
+        or_release: UntilNext | None = None,
+    ) -> list[str] | Released | None:
         """Take or renew the lease; the members that are due, or `None` when another flusher is at work.
 
         With `early`, members that are not due yet are among them. Where any is due, those that are due within
         `soon_ms` are too, if `goes_along` says so of the member and the ms until it is due. Some may belong
         to other partitions: see `Misplaced`. Members of `paused` collections are set aside until a claim that is
-        told of other ones.
+        told of other ones. With `or_release` the partition is let go of where nothing is due, in the same step, so
+        that nothing comes in between.
         """
         of = partition_keys(partition)
         status, *claimed = self._wire.run(
             _CLAIM,
             (of.lease, of.scheduled, of.pending, of.aside),
-            (token, lease_ms, limit, ticket, int(early), soon_ms, self.longest_wait_ms, ",".join(sorted(paused))),
+            (
+                *(token, lease_ms, limit, ticket, int(early), soon_ms, self.longest_wait_ms),
+                ",".join(sorted(paused)),
+                *(self._bounds(or_release) if or_release else ()),
+            ),
         )
+        if status == b"released":
+            return Released(_hint(partition, claimed[0]))
         if status != b"claimed":
             return None
         due, soon = claimed[0], dict(pairs(claimed[1]))
@@ -239,34 +273,20 @@ class Pending:
         keys_of = (of.pending, of.sent, *map(of.entry, members))
         return int(self._wire.run(_BRING_FORWARD, keys_of, tuple(members)))
 
-    def release(
-        self,
-        partition: int,
-        token: str,
-        *,
-        least_delay_ms: int = 0,
-        paused_ms: int = PAUSED_MS,
-        all_paused: bool = False,
-    ) -> Hint | None:
-        """Give the lease back; the hint that the caller must enqueue, as members are still pending.
-
-        Args:
-            partition: its number.
-            token: of this flusher.
-            least_delay_ms: of the hint, at least.
-            paused_ms: the same, at most, where members of paused collections are set aside.
-            all_paused: whether no write shall ask for a sooner one.
-        """
+    def release(self, partition: int, token: str, until_next: UntilNext = AT_ONCE) -> Hint | None:
+        """Give the lease back; the hint that the caller must enqueue, as members are still pending."""
         of = partition_keys(partition)
+        least, life, paused_ms, all_paused = self._bounds(until_next)
         answer = self._wire.run(
             _RELEASE,
             (of.lease, of.scheduled, of.pending),
-            (
-                *(token, least_delay_ms, self._hint_life_ms, self.longest_wait_ms),
-                *(paused_ms, int(all_paused)),
-            ),
+            (token, least, life, self.longest_wait_ms, paused_ms, all_paused),
         )
-        return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None
+        return _hint(partition, answer)
+
+    def _bounds(self, until_next: UntilNext) -> tuple[int, int, int, int]:
+        """The same as the steps take them, with the life of a ticket."""
+        return until_next.least_delay_ms, self._hint_life_ms, until_next.paused_ms, int(until_next.all_paused)
 
     def give_back(self, partition: int, token: str) -> None:
         """Give the lease back without asking for a flush: others flush the partition, by tasks of their own."""
@@ -406,3 +426,8 @@ class Pending:
         of = self._layout.of(member)
         keys_of = (of.entry(member), of.pending, of.load(member), of.dead, of.counts)
         return bool(self._wire.run(_MARK_PENDING, keys_of, (member, header, delay_ms)))
+
+
+def _hint(partition: int, answer: Sequence[Any]) -> Hint | None:
+    """The flush task that is wanted after a release, by the answer of the step."""
+    return Hint(partition, answer[1].decode(), int(answer[0])) if answer else None

@@ -36,10 +36,25 @@ _NOT_NOW = ("LOADING", "CLUSTERDOWN", "NOREPLICAS", "BUSY", "MISCONF")
 _MISTYPED, _MET_BY_STEP = "WRONGTYPE", re.compile("user_script|Error running script")
 #: The same where redis-py has a class for it, and takes the code off the message.
 _NOT_NOW_CLASSES = (ReadOnlyError, MasterDownError, ClusterDownError, TryAgainError)
+#: What redis-py puts before the words of Redis about a command that was one of several.
+OF_PIPELINE = "of pipeline caused error: "
 #: The words for a step that somebody has ended, which had changed nothing then.
 _KILLED = "Script killed by user"
 #: The same for what the user of this process may not do, also within a step.
 _FORBIDDEN = re.compile("^NOPERM|ACL failure in script|can't run this command or subcommand|no permissions to")
+#: A write that writes nothing, as there is never such a key: refused as what does write. A node of a cluster that
+#: has other slots refuses it too, by an error of another kind.
+PROBE = "#!lua\nreturn redis.pcall('SET', 'wb:probe', '', 'XX')"
+#: The codes that redis-py takes off what it has a class for.
+_CODES = {
+    ReadOnlyError: "READONLY",
+    OutOfMemoryError: "OOM",
+    NoPermissionError: "NOPERM",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
+}
+#: So much of Redis's words is told, characters: some go on with explanations of several sentences.
+_SHOWN = 120
 _RIGHTS = "ACL LOG in Redis names what was refused: permit it to the user in REDIS_URL"
 _SPOILED = "what other hands have put into Redis is in the way of a step, until somebody takes it out: {}"
 
@@ -61,6 +76,24 @@ def check_served(answers: Sequence[Any]) -> list[int]:
         if _MISTYPED in str(answer):
             mistyped.append(at)
     return mistyped
+
+
+def is_refused_for_now(answer: BaseException | None) -> bool:
+    """Whether Redis carried nothing out for a reason that may pass: it is full, no primary, or permits it not."""
+    if not isinstance(answer, ResponseError):
+        return False
+    said = str(answer).rpartition(OF_PIPELINE)[2]
+    is_told = said.startswith(_NOT_NOW) or _FORBIDDEN.search(said) is not None
+    return is_told or isinstance(answer, (*_NOT_NOW_CLASSES, OutOfMemoryError, NoPermissionError))
+
+
+def refusal(answer: Any = None) -> str:
+    """The words by which an answer to `PROBE` refuses whatever is written; '' where it does not."""
+    if not is_refused_for_now(answer):
+        return ""
+    code = _CODES.get(type(answer)) or ("NOPERM" if _FORBIDDEN.search(str(answer)) else "")
+    said = f"{code} {str(answer).removeprefix(code).strip()}".strip()
+    return said if len(said) <= _SHOWN else f"{said[:_SHOWN].rstrip()} …"
 
 
 def raise_refused(error: ResponseError) -> NoReturn:

@@ -40,6 +40,7 @@ from writebehind.redis.shared.history import HistoryLog
 from writebehind.redis.shared.labels import Labels
 from writebehind.redis.shared.lease import Lease, Position
 from writebehind.redis.shared.load_sample import LoadSample, parse_info, take
+from writebehind.redis.shared.lost_data import LostData
 from writebehind.redis.shared.metrics import Journal, Metrics
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division, PartitionCount
@@ -102,6 +103,7 @@ class Store:
         self.owner = Record(wire, keys.DATABASE, Owner.parse)
         self.division = PartitionCount(wire, layout)
         self.cursor_key = Record(wire, keys.CURSOR_KEY, CursorKey.parse)
+        self.lost_data = LostData(wire, layout, database=database, owner=self.owner)
         self.assigned = Assigned(wire)
         self.rebalancing = Rebalancing(wire, self.assigned)
         self.growing = Growing(wire)
@@ -260,6 +262,15 @@ class Store:
             if not isinstance(found, RedisUnavailableError)
         }
 
+    def directories(self) -> dict[str, str | None]:
+        """The directory of each server that answers; '' for one that was deleted, `None` where it does not say."""
+        answers = self._wire.on_each([("CONFIG", "GET", "dir")]).items()
+        return {
+            server: found[1].decode(errors="replace") if isinstance(found, list) and found else None
+            for server, (found,) in answers
+            if not isinstance(found, RedisUnavailableError)
+        }
+
     def clocks_ms(self) -> dict[str, int]:
         """The clock of each server that answers, by its name, ms."""
         answers = self._wire.on_each([("TIME",)]).items()
@@ -295,13 +306,16 @@ class Store:
         except RedisUnavailableError:
             return ""
 
-    def load(self) -> LoadSample:
+    def load(self, *, probes: bool = False) -> LoadSample:
         """The figures that decide whether more writes can be taken, in two round trips.
+
+        For who tells how Redis is, it also `probes` whether that takes writes.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        sample = take(self._wire, self._layout, self.database, self.owner, self.division, pauses=self.pauses)
+        owned = self.owner, self.division
+        sample = take(self._wire, self._layout, self.database, *owned, pauses=self.pauses, probes=probes)
         if sample.may_fail_over:
             self.recent.there_are_replicas()
         return sample

@@ -272,6 +272,19 @@ class Wire:
                 raise_refused(answer)
         return answers[: len(calls)], answers[len(calls) :]
 
+    def run_before(self, step: Script, call: Call, commands: Sequence[Command]) -> list[Any]:
+        """Run one atomic step, or raise as `run`, and commands after it, in one round trip. Answers as `calls`."""
+        sent = _sent(step, call)
+        answer, *answers = self.exchange((sent, *commands))
+        if isinstance(answer, NoScriptError):
+            self.run_many(step, (call,))
+        elif isinstance(answer, RedisUnavailableError):
+            raise answer
+        elif isinstance(answer, ResponseError):
+            raise self._refusal(sent, answer)
+        self._see_served(commands, answers)
+        return answers
+
     def run_each(
         self, step: Script, calls: Sequence[Call], then: Then | None = None
     ) -> tuple[list[Any], list[Answered | None]]:

@@ -14,6 +14,7 @@ from writebehind.documents.raw_bson import VERSION_FIELD
 from writebehind.documents.shard_key import KeyPart, KeyType, ShardKey
 from writebehind.errors import RedisUnavailableError, SpoiledError
 from writebehind.hooks import HookName, HookPath
+from writebehind.regular_files import fault_of_file
 from writebehind.settings.bounds import LONGEST_S, Count, Grace, Seconds
 from writebehind.settings.queries import NAME, NamedQuery, WarmQuery
 
@@ -166,8 +167,8 @@ class CollectionSettings(BaseModel):
         for name in self.queries:
             if not NAME.fullmatch(name):
                 raise ValueError(f"queries: {name!r} is not a usable name")
-        if self.schema_file is not None and not is_file(self.schema_file):
-            raise ValueError(f"schema_file {str(self.schema_file)[:200]!r} does not exist")
+        if self.schema_file is not None and (fault := fault_of_file(self.schema_file)):
+            raise ValueError(f"schema_file {str(self.schema_file)[:200]!r}: {fault}")
         return self
 
 

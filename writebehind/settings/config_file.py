@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from writebehind.errors import ConfigurationError
+from writebehind.regular_files import fault_of_file
 from writebehind.settings.collection import is_file
 
 CONFIG_FILE_VARIABLE = "WRITEBEHIND_CONFIG"
@@ -17,13 +18,16 @@ def config_file() -> Path | None:
     """The settings file: what `WRITEBEHIND_CONFIG` names, else `writebehind.toml` here, else none.
 
     Raises:
-        ConfigurationError: `WRITEBEHIND_CONFIG` names a file that does not exist.
+        ConfigurationError: what it names does not exist, or either is no regular file that can be read.
     """
     named = os.environ.get(CONFIG_FILE_VARIABLE)
-    if named and not is_file(Path(named)):
-        raise ConfigurationError(f"{CONFIG_FILE_VARIABLE}: there is no file {named[:200]!r}")
     path = Path(named or DEFAULT_CONFIG_FILE)
-    return path if path.is_file() else None
+    fault = fault_of_file(path)
+    if named and fault:
+        raise ConfigurationError(f"{CONFIG_FILE_VARIABLE}: {fault}: {named[:200]!r}")
+    if fault and path.exists():
+        raise ConfigurationError(f"{DEFAULT_CONFIG_FILE}: {fault}: {Path.cwd()}")
+    return None if fault else path
 
 
 def sought_file() -> str:

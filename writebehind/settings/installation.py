@@ -41,6 +41,8 @@ from writebehind.settings.secret_files import OF_SECRETS, secrets_of_files
 from writebehind.settings.servers import Servers
 from writebehind.settings.serving import Serving
 
+#: The variable by which `writebehind up` tells its processes the data directory that describes them: no setting.
+RUNS_IN = "WRITEBEHIND_RUNS_IN"
 ENV_PREFIX = "WRITEBEHIND_"
 
 #: Settings that hold others.
@@ -275,7 +277,7 @@ def _first_of(error: ValidationError, *within: str) -> str:
 def _refuse_unknown_variables() -> None:
     # pydantic-settings ignores what it does not know in the environment, so a typing error would go unseen.
     for variable in os.environ:
-        if variable.startswith(ENV_PREFIX) and variable not in {CONFIG_FILE_VARIABLE, *OF_SECRETS}:
+        if variable.startswith(ENV_PREFIX) and variable not in {CONFIG_FILE_VARIABLE, RUNS_IN, *OF_SECRETS}:
             field, nested, _ = variable.removeprefix(ENV_PREFIX).lower().partition("__")
             if field not in Settings.model_fields or (nested and field not in _NESTED):
                 hint = alike(field, _NESTED if nested else Settings.model_fields, _variable)

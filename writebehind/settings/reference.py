@@ -12,7 +12,8 @@ _INTRODUCTION = """# Settings
 
 Read once, when a process starts: from the environment, then from `writebehind.toml` in the working directory, or
 from the file that `WRITEBEHIND_CONFIG` names. A wrong or unknown setting ends the process with one line that names
-it.
+it. Files that settings name, and the settings file, are regular ones, or links to such: each process reads them,
+some more than once, so that a pipe such as `<(…)` or `/dev/stdin` is refused.
 `writebehind settings` prints this page.
 
 In the file the names are those below in lower case. What stands under `[defaults]` holds for every collection that

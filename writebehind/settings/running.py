@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -10,13 +11,17 @@ from typing import Any, Final
 
 from writebehind.errors import ConfigurationError
 from writebehind.process_identity import has_ended, is_here
-from writebehind.settings.installation import Settings, load_settings
+from writebehind.regular_files import fault_of_file
+from writebehind.settings.installation import RUNS_IN, Settings, load_settings
 from writebehind.settings.urls import MASK, redacted
 
 #: Where the local system keeps its data, unless told otherwise.
 DATA_DIR: Final = ".writebehind"
 #: The file that describes a running system in its data directory, for as long as it runs.
 STATE_FILE: Final = "up.json"
+
+#: The directory in it in which its processes count, unless a setting names one.
+METRICS: Final = "metrics"
 
 #: The settings that the local system decides.
 _DECIDED: Final = ("redis_url", "mongodb_url", "mongodb_database")
@@ -94,6 +99,8 @@ def check_both_named(settings: Settings, otherwise: str) -> None:
 
 def state_of(directory: Path) -> dict[str, Any] | None:
     """The description that a running system wrote to its directory; `None` if none runs."""
+    if fault_of_file(directory / STATE_FILE):
+        return None
     try:
         state = json.loads((directory / STATE_FILE).read_text("utf-8"))
         pid = int(state["pid"])
@@ -109,14 +116,44 @@ def state_of(directory: Path) -> dict[str, Any] | None:
     return dict(state)
 
 
+def servers_of(settings: Settings, data_dir: Path | None = None) -> tuple[str, ...]:
+    """Names of an installation's Redis and of its MongoDB: who has none of them in common is another one.
+
+    They outlive restarts, failovers and the loss of all data, and one of the two servers may move. Embedded
+    servers have other ports each time: these are known by the directory of their data. No name tells a password.
+
+    Args:
+        settings: those of the installation.
+        data_dir: the directory of its embedded servers, for who has started them: others know it.
+
+    Returns:
+        The names, the most stable first.
+    """
+    directory = data_dir or os.environ.get(RUNS_IN)
+    if directory is None:
+        running = state_of(Path(DATA_DIR).absolute()) or {}
+        if running.get("embedded") and running["redis_url"] == settings.redis_url:
+            directory = Path(DATA_DIR)
+    own = [] if directory is None else [str(Path(directory).absolute())]
+    return tuple(
+        digest_of(one, settings.mongodb_database)
+        for one in [*own, redacted(settings.redis_url), redacted(settings.mongodb_url)]
+    )
+
+
+def digest_of(server: str, database: str) -> str:
+    """The name of a server of the installation of this database in the names of files."""
+    return hashlib.sha256(f"{server}\n{database}".encode(errors="surrogatepass")).hexdigest()[:16]
+
+
 def process_of(server: str, url: str) -> int | None:
-    """The id of the process of an embedded server, of the system that runs in this directory.
+    """The id of the process of an embedded server, of the system that started this process, or runs here.
 
     Args:
         server: `redis` or `mongodb`.
         url: where it is; `None` is returned for one elsewhere, and for one that does not run.
     """
-    state = state_of(Path(DATA_DIR).absolute()) or {}
+    state = state_of(Path(os.environ.get(RUNS_IN, DATA_DIR)).absolute()) or {}
     pids = state.get("pids")
     pid = pids.get(server) if state.get(f"{server}_url") == url and isinstance(pids, dict) else None
     if not isinstance(pid, int) or pid <= 0:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from writebehind.errors import ConfigurationError
+from writebehind.regular_files import fault_of_file
 
 #: Variables that name the files, with the settings that these have.
 OF_SECRETS: Final = {
@@ -32,11 +33,13 @@ def secrets_of_files(environment: Mapping[str, str]) -> dict[str, str]:
         itself = variable.removesuffix("_FILE")
         if environment.get(itself):
             raise ConfigurationError(f"{itself} and {variable} are both set: set one of them")
+        if fault := fault_of_file(name, MOST_BYTES):
+            raise ConfigurationError(f"{variable}: {fault}: {name[:200]}")
         try:
             with Path(name).open("rb") as file:
                 text = file.read(MOST_BYTES + 1).decode().strip()
         except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
             raise ConfigurationError(f"{variable}: {why}: {name[:200]}") from None
         if not text or len(text) > MOST_BYTES:
             raise ConfigurationError(f"{variable}: the file is empty, or too long for a secret: {name[:200]}")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, model_validator
 from writebehind.access.algorithms import Algorithms
 from writebehind.access.hosts import Hosts, Origins, is_loopback
 from writebehind.access.keys import Token
-from writebehind.access.published import fault_of
+from writebehind.access.published import fault_of, fault_of_url
 from writebehind.settings.bounds import (
     MEBIBYTE,
     MOST,
@@ -27,7 +27,7 @@ from writebehind.settings.bounds import (
 class Serving(BaseModel):
     """The addresses of an installation's processes, and who may do what, and how much, at that of the API."""
 
-    host: str = Field("127.0.0.1", description="address that the API listens on")
+    host: str = Field("127.0.0.1", description="address that the API and the exporter listen on")
     port: Port = Field(8000, description="port that the API listens on")
     embedded_redis_mib: Annotated[int, Field(gt=0, le=MOST // MEBIBYTE)] = Field(
         1_024, description="memory that the data in the Valkey of `writebehind up` may take, MiB"
@@ -38,6 +38,12 @@ class Serving(BaseModel):
         description="directory in which the processes of a host keep their counts, so that one of them can show "
         "those of all; unless set, the service's processes choose one in the system's directory for temporary "
         "files, and others count for themselves",
+    )
+    state_dir: Path | None = Field(
+        None,
+        description="directory that outlives a reboot, in which the processes of a host keep what was only in "
+        "Redis when they last saw it, so that a loss is told also after both were started anew; unless set, that "
+        "stands beside the counts",
     )
     alive_file: Path | None = Field(
         None,
@@ -63,8 +69,8 @@ class Serving(BaseModel):
     )
     tls_cert: Path | None = Field(
         None,
-        description="file with the certificate of the API, and those that lead to its authority, PEM: it is "
-        "served by TLS then, from 1.2 on, and by nothing else",
+        description="file with the certificate of the API and the exporter, and those that lead to its authority, "
+        "PEM: they are served by TLS then, from 1.2 on, and by nothing else",
     )
     tls_key: Path | None = Field(
         None, description="file with the key of this certificate, PEM, without a password"
@@ -101,11 +107,21 @@ class Serving(BaseModel):
         description="claim with the scopes, such as `users:read *:write admin`: a text with blanks between them, "
         "or a list",
     )
+    oidc_client_id: str = Field(
+        "",
+        description="client id of the console at this issuer, an OpenID Connect provider: a public client (a "
+        "single-page application), whose people log in there; they may come back to `…/console/login.html`",
+    )
+    oidc_scope: str = Field(
+        "openid admin", description="scope that the console asks for as somebody logs in, with blanks between"
+    )
     insecure: bool = Field(
-        False, description="let everybody do everything who reaches the API beyond loopback, while there is no key"
+        False,
+        description="let everybody do everything who reaches the API, and see the figures of the exporter, beyond "
+        "loopback, while there is no key",
     )
     metrics_open: bool = Field(
-        False, description="serve `/metrics` of the API to all, also where others need a key for it"
+        False, description="serve `/metrics` of the API and of the exporter to all, also where it would need a key"
     )
     web_workers: Processes = Field(1, description="web processes")
     web_threads: Processes = Field(
@@ -114,7 +130,7 @@ class Serving(BaseModel):
         "those of operators a quarter, at least two",
     )
     max_connections: Count = Field(
-        2_048, description="most connections that a web process has at a time: each may hold 80 KiB of a request"
+        2_048, description="most connections that a web process has at a time: each may hold 112 KiB of a request"
     )
     request_timeout_ms: Milliseconds = Field(
         30_000,
@@ -140,6 +156,10 @@ class Serving(BaseModel):
         given = [bool(one) for one in (self.jwt_issuer, self.jwt_audience, self.jwt_jwks)]
         if any(given) and not all(given):
             raise ValueError("jwt_issuer, jwt_audience and jwt_jwks have to be set together, or none of them")
+        if self.oidc_client_id and not self.jwt_issuer:
+            raise ValueError("oidc_client_id is of a client of jwt_issuer, which has to be set as well")
+        if self.oidc_client_id and (fault := fault_of_url(self.jwt_issuer)):
+            raise ValueError(f"oidc_client_id has people log in at jwt_issuer, which {fault}")
         if fault := fault_of(self.jwt_jwks):
             raise ValueError(f"jwt_jwks {fault}")
         if (self.tls_cert is None) != (self.tls_key is None):

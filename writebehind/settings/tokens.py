@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from writebehind.access.issuer import Issuer, Tokens
+from writebehind.access.login import Client, Login
 from writebehind.settings.installation import Settings
 
 
@@ -19,3 +20,10 @@ def issuer_of(settings: Settings) -> Issuer | None:
             settings.jwt_scope_claim,
         )
     )
+
+
+def login_of(settings: Settings) -> Login | None:
+    """The login of people at this issuer, where it knows the console as a client."""
+    if not settings.oidc_client_id:
+        return None
+    return Login(Client(settings.jwt_issuer, settings.oidc_client_id, settings.oidc_scope, settings.jwt_audience))

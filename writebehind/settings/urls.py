@@ -10,13 +10,13 @@ import re
 import ssl
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from writebehind.access.keys import BEGINNING
 from writebehind.redis.topology.addresses import (
     CLUSTER,
     SCHEMES,
@@ -28,6 +28,7 @@ from writebehind.redis.topology.addresses import (
     many_servers,
     named_servers,
 )
+from writebehind.regular_files import fault_of_file
 
 #: What else a URL of Redis may say. Its other options would change what the pipeline relies on: time limits,
 #: retries, the protocol, how answers are decoded.
@@ -44,6 +45,7 @@ AMQP_SCHEMES = ("amqp://", "amqps://", "pyamqp://")
 #: With TLS; and the options of its certificates, with what py-amqp calls them.
 _AMQP_TLS_SCHEME = "amqps://"
 _AMQP_TLS_FILES = {"ssl_ca_certs": "ca_certs", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile"}
+_MONGODB_TLS_FILES = {"tlscafile", "tlscertificatekeyfile", "tlscrlfile", "ssl_ca_certs", "ssl_certfile"}
 _MONGODB, _MONGODB_SRV = "mongodb://", "mongodb+srv://"
 #: Options of `mongodb+srv://` alone.
 _SRV_OPTIONS = {"srvservicename", "srvmaxhosts", "srvallowedhostssuffix"}
@@ -64,6 +66,8 @@ _HOST = re.compile(
 )
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*", re.ASCII)
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
+#: The token of an API key: its id may be shown.
+_KEY_IN_TEXT = re.compile(rf"({BEGINNING}[0-9a-f]{{12}}_)[A-Za-z0-9_-]+", re.ASCII)
 #: A longer scheme is found by its end, so that a text costs no more than its length.
 _URL_IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31}://)(\S*)")
 #: Where the next server begins in a list of servers with names.
@@ -72,7 +76,9 @@ _ENCODE = "with each of : / ? # [ ] @ % in its user and password percent-encoded
 
 
 def redacted(text: str) -> str:
-    """A URL, or a text with URLs in it, fit to be shown: without passwords, and without values of options."""
+    """A text fit to be shown: its URLs without passwords and values of options, its API keys without secrets."""
+    if BEGINNING in text:
+        text = _KEY_IN_TEXT.sub(rf"\1{MASK}", text)
     if "://" not in text:
         return text
     return _URL_IN_TEXT.sub(lambda found: found[1] + _redacted_list(found[2]), text)
@@ -180,6 +186,8 @@ def check_mongodb(name: str, url: str) -> None:
         option, equals, value = pair.partition("=")
         if not (option and equals and value):
             raise ValueError(f"{name}: its options must be name=value pairs, joined by &")
+        if option.lower() in _MONGODB_TLS_FILES and (fault := fault_of_file(unquote(value))):
+            raise ValueError(f"{name}: the file of its option {option} cannot be used: {fault}")
         if _mongodb_refuses(f"{_MONGODB}host/?{pair}"):
             raise ValueError(f"{name}: its option {option} does not exist, or does not take that value")
     if pairs and _mongodb_refuses(f"{_MONGODB}{base}?{'&'.join(pairs)}"):
@@ -356,8 +364,8 @@ def _check_tls(name: str, option: str, value: str) -> None:
     choices = _REDIS_TLS_CHOICES.get(option)
     if choices is not None and value not in choices:
         raise ValueError(f"{name}: its option {option} must be one of {', '.join(sorted(choices))}")
-    if option in _REDIS_TLS_FILES and not Path(value).is_file():
-        raise ValueError(f"{name}: its option {option} names a file that does not exist")
+    if option in _REDIS_TLS_FILES and (fault := fault_of_file(value)):
+        raise ValueError(f"{name}: the file of its option {option} cannot be used: {fault}")
 
 
 def _mongodb_refuses(url: str) -> bool:

@@ -21,13 +21,28 @@ from typing import Final
 from writebehind import forks
 from writebehind.tallies.apart import ToldApart
 from writebehind.tallies.families import FAMILIES, OTHER, is_by_collection, is_live
-from writebehind.tallies.files import MAKING, NEW, SUFFIX, Key, Series, TallyFile, is_held, read_file, write_sum
+from writebehind.tallies.files import (
+    MAKING,
+    NEW,
+    SUFFIX,
+    DamagedFileError,
+    Key,
+    Series,
+    TallyFile,
+    is_held,
+    read_file,
+    write_sum,
+)
 
 log = logging.getLogger(__name__)
 
 #: So many files of ended processes are left before they are added up.
 MOST_ENDED: Final = 16
 
+_DAMAGED: Final = (
+    "metrics_dir: %s is no whole file of counts, and is left out: %s; remove it unless a process of this "
+    "installation runs that holds it"
+)
 #: How often the directory is looked at again because files were added up meanwhile.
 _TRIES: Final = 10
 #: Seconds after which a file that is being made, and that nobody holds, is one that will never be.
@@ -50,6 +65,8 @@ class Directory:
         #: What files of ended processes have, by name: when each was changed last, and its content.
         self._ended: dict[str, tuple[int, TallyFile]] = {}
         self._says_so = True
+        #: The files that are left out, by name, and why.
+        self._damaged: dict[str, str] = {}
 
     @property
     def was_there(self) -> bool:
@@ -80,10 +97,20 @@ class Directory:
         """
         return sum(not _has_ended(path) for path in self._names())
 
+    def damaged(self) -> dict[str, str]:
+        """The files that are left out, by name, and why.
+
+        Raises:
+            OSError: it cannot be read, or is not there.
+        """
+        self._read()
+        return dict(self._damaged)
+
     def read(self) -> dict[Series, list[float]]:
         """The numbers of all processes, added up by series.
 
-        Files of ended processes are added up where there are many of them; one that cannot be is only logged.
+        Files of ended processes are added up where there are many of them; one that cannot be is only logged. One
+        that is damaged is left out, which is logged once: the figures of the others are shown.
 
         Raises:
             OSError: the directory cannot be read.
@@ -99,8 +126,14 @@ class Directory:
         return {key[:2]: numbers for key, numbers in sums.items() if shapes.get(key.name) == key.shape}
 
     def add_up(self) -> None:
-        """Add up the files of ended processes where there are many of them; an error is only logged."""
+        """Add up the files of ended processes where there are many of them; an error is only logged.
+
+        Of those that have no bytes any more, nothing is left to be added up: they are removed.
+        """
         with suppress(OSError):  # of a directory that cannot be read, which `read` says
+            for path in self._names():
+                if not path.stat().st_size and _has_ended(path):
+                    path.unlink()
             if sum(map(_has_ended, self._names())) > MOST_ENDED:
                 self._add_up()
 
@@ -126,13 +159,32 @@ class Directory:
         for path in self._names():
             changed = path.stat().st_mtime_ns
             before = known.get(path.name)
-            file = before[1] if before is not None and before[0] == changed else read_file(path)
+            file = before[1] if before is not None and before[0] == changed else self._file(path)
             if file is not None:
                 found[path.name] = file
                 if not file.lives:
                     ended[path.name] = changed, file
         self._ended = ended
+        self._damaged = {name: why for name, why in self._damaged.items() if (self.path / name).exists()}
         return found
+
+    def _file(self, path: Path) -> TallyFile | None:
+        """A file, or `None` if it is another release's or damaged.
+
+        Raises:
+            FileNotFoundError: it is not there any more.
+        """
+        try:
+            file = read_file(path)
+        except FileNotFoundError:
+            raise
+        except (DamagedFileError, OSError) as error:
+            if path.name not in self._damaged:
+                log.warning(_DAMAGED, path, error, extra={"event": "counts_damaged"})
+            self._damaged[path.name] = str(error)
+            return None
+        self._damaged.pop(path.name, None)
+        return file
 
     def _add_up(self) -> None:
         if not self._apart.is_known:  # or a sum would have others for good
@@ -153,7 +205,7 @@ class Directory:
             self._says_so = True
 
     def _put_sum_in_place(self) -> None:
-        every = {path.name: one for path in self._names() if (one := read_file(path)) is not None}
+        every = {path.name: one for path in self._names() if (one := self._file(path)) is not None}
         for name in {name for one in every.values() for name in one.added_up} & every.keys():
             del every[name]  # whoever added it up was ended before this
             (self.path / name).unlink()
@@ -175,10 +227,10 @@ class Directory:
 
 
 def _has_ended(path: Path) -> bool:
-    """Whether no living process holds a file that is there."""
+    """Whether no living process holds a file that is there, and that may be read."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return False
     try:
         return not is_held(file)

@@ -5,6 +5,7 @@ Names follow Prometheus's conventions (prometheus.io/docs/practices/naming): the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -72,6 +73,14 @@ def is_live(shape: str) -> bool:
     return shape.startswith(f"{Kind.LIVE.value} ")
 
 
+def is_countable(shape: str, numbers: Sequence[float]) -> bool:
+    """Whether a series of this shape may have these numbers: no count is below 0, nor a part in a bucket."""
+    if is_live(shape):
+        return True
+    buckets = numbers[1:] if shape.startswith(f"{Kind.HISTOGRAM.value} ") else ()
+    return min(numbers, default=0.0) >= 0 and all(map(float.is_integer, buckets))
+
+
 @lru_cache
 def is_by_collection(shape: str) -> bool:
     """Whether the first label of families of this shape, also of unknown ones, names a collection."""
@@ -125,7 +134,11 @@ REFRESHES: Final = Family(
     ("collection", "reason"),
 )
 WRITES: Final = Family(
-    "writebehind_writes", "Writes that Redis has taken, acknowledged or about to be.", ("collection",)
+    "writebehind_writes",
+    "Writes that Redis has taken, acknowledged or about to be, of processes that count in "
+    "`WRITEBEHIND_METRICS_DIR`, as the HTTP API does. `writebehind_acknowledged_writes_total` has all, those "
+    "of the library too.",
+    ("collection",),
 )
 FAILED_READS: Final = Family(
     "writebehind_failed_reads",

@@ -22,11 +22,17 @@ from uuid import uuid4
 
 import orjson
 
+from writebehind.tallies.families import FAMILIES, is_by_collection, is_countable
+
 #: A series: the family's name, and the values of its labels.
 Series = tuple[str, tuple[str, ...]]
 
 #: Bytes of a process's tallies: some thousand series.
 SIZE: Final = 1 << 20
+#: The largest file that is read, bytes: a sum may have series of many processes.
+MOST_BYTES: Final = SIZE << 6
+#: What no number of a process can be above: seconds, documents and bytes since it began.
+MOST: Final = 1e18
 #: The end of the names of files that count.
 SUFFIX: Final = ".tally"
 #: The same of files that are being made, and count from when they are renamed: one that a process holds.
@@ -35,6 +41,8 @@ MAKING: Final = ".making"
 NEW: Final = ".new"
 
 _MAGIC: Final = b"WBTALLY2"
+#: How those of all releases begin.
+_ANY_MAGIC: Final = b"WBTALLY"
 #: What a crash of the machine leaves of a file that had only its room.
 _BLANK: Final = bytes(len(_MAGIC))
 _HEAD: Final = struct.Struct("=8sQ")
@@ -57,6 +65,10 @@ _ADDED_UP: Final = ""
 
 class NoRoomError(Exception):
     """There is no room for another series."""
+
+
+class DamagedFileError(ValueError):
+    """A file is none that was written here, or no more: nothing of it counts."""
 
 
 class TallyMemory:
@@ -133,6 +145,25 @@ class TallyMemory:
         except OSError:
             return False
 
+    def is_whole(self) -> bool:
+        """Whether all of it is there. To touch what was cut off of its file would end this process by SIGBUS."""
+        return self._held < 0 or os.fstat(self._held).st_size >= SIZE
+
+    def mend(self, series: Iterable[tuple[int, Key, int]]) -> None:
+        """Have a file whole again that was cut off, with numbers that are 0 where it was.
+
+        Args:
+            series: all that have a place, with the index of their first number, and how many they have.
+
+        Raises:
+            OSError: the disk has no room for it.
+        """
+        os.posix_fallocate(self._held, 0, SIZE)
+        for at, key, slots in series:
+            name = _name(key)
+            self._mapped[8 * at - _SERIES.size - len(name) : 8 * at] = _SERIES.pack(len(name), slots) + name
+        self._mapped[: _HEAD.size] = _HEAD.pack(_MAGIC, self._used)
+
     def leave(self) -> None:
         """Be a file of a process that has ended."""
         if self._held >= 0:
@@ -171,9 +202,10 @@ def is_held(file: int) -> bool:
 
 
 def read_file(path: Path) -> TallyFile | None:
-    """Content of a file; `None` if it is none of tallies, or another release's.
+    """Content of a file; `None` if it is another release's.
 
     Raises:
+        DamagedFileError: it is no whole file of tallies.
         OSError: it cannot be read, or is not there any more.
     """
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -181,14 +213,23 @@ def read_file(path: Path) -> TallyFile | None:
         lives = is_held(file)  # before its content: what has ended changes no more
         head = os.pread(file, _HEAD.size, 0)
         if len(head) < _HEAD.size:
-            return None
+            raise DamagedFileError(f"it has {len(head)} bytes")
         magic, used = _HEAD.unpack(head)
-        if magic not in {_MAGIC, _BLANK}:
+        if magic == _BLANK:
+            used = 0
+        elif not magic.startswith(_ANY_MAGIC):
+            raise DamagedFileError("it does not begin as one of counts")
+        elif magic != _MAGIC:
             return None
-        content = os.pread(file, min(used, os.fstat(file).st_size), 0)
+        elif not _HEAD.size <= used <= min(os.fstat(file).st_size, MOST_BYTES):
+            raise DamagedFileError(f"it says that it has {used} bytes, and has {os.fstat(file).st_size}")
+        content = os.pread(file, used, 0)
     finally:
         os.close(file)
-    numbers = dict(_parsed(content))
+    series = [*_parsed(content)]
+    numbers = dict(series)
+    if len(numbers) < len(series):
+        raise DamagedFileError("it has a series twice")
     added_up = {name for key in numbers if key.name == _ADDED_UP for name in key.labels}
     return TallyFile({key: of for key, of in numbers.items() if key.name != _ADDED_UP}, frozenset(added_up), lives)
 
@@ -223,7 +264,7 @@ def _made(path: Path, content: bytes) -> tuple[int, mmap.mmap]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(MAKING)
-    held = os.open(new, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    held = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
         file = os.open(new, os.O_RDWR | os.O_CLOEXEC)
@@ -248,20 +289,28 @@ def _file_name(made_ns: int) -> str:
 
 
 def _parsed(content: bytes) -> Iterator[tuple[Key, list[float]]]:
-    """The series of a file, up to where it is none."""
+    """The series of a file.
+
+    Raises:
+        DamagedFileError: something in it is none.
+    """
     all_numbers: memoryview[float] = memoryview(content)[: len(content) & ~7].cast("d")
     at = _HEAD.size
     while at + _SERIES.size <= len(content):
         length, slots = _SERIES.unpack_from(content, at)
         first = at + _SERIES.size + length
         at = first + 8 * slots
-        if at > len(content):
-            return
-        try:
-            key = _key(content[first - length : first])
-        except (ValueError, TypeError):
-            return
-        yield key, all_numbers[first // 8 : at // 8].tolist()  # type: ignore[misc] # typeshed: always integers
+        if at > len(content) or length % 8:
+            raise DamagedFileError("a series is longer than the file")
+        numbers: list[float] = all_numbers[first // 8 : at // 8].tolist()  # type: ignore[assignment] # typeshed
+        key = _key(content[first - length : first], slots)
+        if not sum(map(abs, numbers)) <= MOST or not is_countable(
+            key.shape, numbers
+        ):  # which no sum with a NaN is
+            raise DamagedFileError("numbers that nobody has counted")
+        yield key, numbers
+    if at < len(content):
+        raise DamagedFileError("a series is cut off")
 
 
 def _name(key: Key) -> bytes:
@@ -270,6 +319,34 @@ def _name(key: Key) -> bytes:
 
 
 @lru_cache(1 << 14)  # the same ones are read again and again
-def _key(name: bytes) -> Key:
-    family, labels, shape = orjson.loads(name)
-    return Key(family, tuple(labels), shape)
+def _key(name: bytes, slots: int) -> Key:
+    """The name of a series that has so many numbers.
+
+    Raises:
+        DamagedFileError: it is none, or one of another family, or has other numbers.
+    """
+    match _loaded(name):
+        case [str(family), [*labels], str(shape)]:
+            key = Key(family, tuple(one for one in labels if isinstance(one, str)), shape)
+            is_whole = len(key.labels) == len(labels)
+        case _:
+            is_whole = False
+    if not is_whole:
+        raise DamagedFileError(f"{name!r} names no series")
+    known = FAMILIES.get(family)
+    if known is not None and known.shape == shape:
+        is_whole = (len(labels), slots) == (len(known.labels), known.slots)
+    elif family == _ADDED_UP:
+        is_whole = not slots
+    else:
+        is_whole = slots > 0 and (bool(labels) or not is_by_collection(shape))
+    if not is_whole:
+        raise DamagedFileError(f"{name!r} has other labels or numbers than its family")
+    return key
+
+
+def _loaded(name: bytes) -> object:
+    try:
+        return orjson.loads(name)
+    except ValueError as error:
+        raise DamagedFileError(f"{name!r} names no series") from error

@@ -33,6 +33,11 @@ _MOVED: Final = (
     "ended processes had counted is gone if their files were taken too"
 )
 
+_CUT: Final = (
+    "metrics_dir: a file of what this process counts was cut off in %s: it is whole again, and counts from 0; who "
+    "does that ends processes by SIGBUS, those that count before they look, which they do every %.0f s"
+)
+
 
 class Tallies:
     """Counts of a process. Safe to share between threads.
@@ -157,9 +162,10 @@ class Tallies:
             if self._ended or memory is None or directory is None:
                 return False
             self._add_late()
-            if memory.is_in_place():
+            why = self._mend(directory, memory)
+            if why is None and memory.is_in_place():
                 return True
-            why = self._renew(directory)
+            why = why or self._renew(directory)
         if why is not None:
             self._say_unseen(why)
         elif memory.has_file and not self._unseen.lasts:
@@ -226,11 +232,24 @@ class Tallies:
         self.numbers = memory.numbers
         return None
 
+    def _mend(self, directory: Directory, memory: TallyMemory) -> OSError | None:
+        """Have memory whole whose file was cut off; the reason if it cannot be."""
+        if memory.is_whole():
+            return None
+        try:
+            memory.mend(
+                (at, Key(one.name, labels, one.shape), one.slots) for (one, labels), at in self._at.items()
+            )
+        except OSError as error:
+            return error
+        log.warning(_CUT, directory.path, LOOK_EVERY_S, extra={"event": "counts_cut"})
+        return None
+
     def _add_late(self) -> None:
         """Add what threads have added to the former memory that had found it before it was replaced."""
         if self._former is not None:
             former, content = self._former
-            for at, amount in former.added_since(content):
+            for at, amount in former.added_since(content) if former.is_whole() else ():
                 self.numbers[at] += amount
             former.leave()
             self._former = None

@@ -164,11 +164,19 @@ class Draw(Protocol):
         """Let the next trace of this thread be sampled."""
 
 
-@lru_cache(8)
-def draw_of(provider: TracerProvider | None) -> Draw | None:
-    """The draw of a provider. `None` where it has none: then its sampler is asked about each request."""
-    ids = getattr(provider, "id_generator", None)
-    return ids if hasattr(ids, "sample") else None
+class _Draws(dict[TracerProvider | None, Draw | None]):
+    """The draws of providers. `None` where one has none: then its sampler is asked about each request.
+
+    It is found by one look, as each request does: `lru_cache` would touch more.
+    """
+
+    def __missing__(self, provider: TracerProvider | None) -> Draw | None:
+        ids = getattr(provider, "id_generator", None)
+        self[provider] = draw = ids if hasattr(ids, "sample") else None
+        return draw
+
+
+DRAWS: Final = _Draws()
 
 
 def not_sampled(around: Context) -> Span:

@@ -19,11 +19,11 @@ from opentelemetry.trace import INVALID_SPAN, SpanContext, SpanKind, get_current
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from writebehind.tracing.span import (
+    DRAWS,
     NO_SPAN,
     NOT_SAMPLED,
     Span,
     Value,
-    draw_of,
     get_current,
     is_on,
     may_begin,
@@ -64,7 +64,7 @@ def request(
         return NO_SPAN
     begins_in = _TRACE_CONTEXT.extract(parent) if parent else None
     if not begins_in:
-        draw = draw_of(trace._TRACER_PROVIDER)  # noqa: SLF001 - see `is_on`
+        draw = DRAWS[trace._TRACER_PROVIDER]  # noqa: SLF001 - see `is_on`
         if draw is not None and not is_drawn:
             if random() >= draw.ratio:  # noqa: S311 - no secret; as nearly all are, where few are sampled
                 return NO_SPAN if around is NOT_SAMPLED else not_sampled(around)

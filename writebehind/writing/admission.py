@@ -209,7 +209,8 @@ class Admission:
         if self._short_of_memory(vitals):
             self._short.begin(
                 f"new documents are refused: Redis uses {vitals.used_memory} of {vitals.max_memory} bytes: "
-                "see that pending documents drain, raise maxmemory, or let it evict (volatile-lru)",
+                "`writebehind drain` brings what waits to MongoDB, as workers may not where this Redis is their "
+                "broker; raise maxmemory, or let it evict (volatile-lru)",
                 cap="memory",
             )
         elif self._short.lasts:

@@ -6,7 +6,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -31,27 +31,16 @@ from writebehind.errors import (
     without_frames,
 )
 from writebehind.flushing.dead_letter import DeadLetter
-from writebehind.flushing.flusher import Flusher
 from writebehind.hooks import Hooks
-from writebehind.querying.derived import Derived
-from writebehind.reading.reader import Reader
-from writebehind.redis.commits import ABSENT, Commit, CommitRequest, CommitStatus
-from writebehind.redis.pending import Hint, HintSink
-from writebehind.redis.reach import unreached
+from writebehind.redis.commits import ABSENT, CommitStatus
 from writebehind.redis.receipts import Once, answer_of
-from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
-from writebehind.tallies import families
-from writebehind.tallies.meters import Meter
-from writebehind.tallies.tallies import Tallies
-from writebehind.tracing import spans
-from writebehind.tracing.span import may_begin
-from writebehind.writing.admission import Admission
+from writebehind.writing.committing import Committer, WriterParts
 from writebehind.writing.document_check import DocumentCheck
 from writebehind.writing.turns import Turns
-from writebehind.writing.written import Written, check_same, is_created, replayed
+from writebehind.writing.written import Written, check_same, replayed
 
-__all__ = ["ANY", "Writer", "WriterParts", "Written", "check_match"]
+__all__ = ["ANY", "Writer", "Written", "check_match"]
 
 #: If-Match: any document will do, as long as there is one.
 ANY = "*"
@@ -69,21 +58,6 @@ _ETAG = re.compile(r"[0-9a-f]{32}")
 TO_ANSWER_S = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class WriterParts:
-    """The pipeline's parts and limits, which the writers of all collections share."""
-
-    store: Store
-    reader: Reader
-    derived: Derived
-    flusher: Flusher
-    admission: Admission
-    hints: HintSink
-    persist_timeout_ms: int
-    max_document_bytes: int
-    tallies: Tallies
-
-
 class Writer:
     """Commits to one collection. Safe to share between threads."""
 
@@ -98,7 +72,7 @@ class Writer:
         self._parts = parts
         self._check = DocumentCheck(collection, settings, hooks, max_bytes=parts.max_document_bytes)
         self._turns = Turns()
-        self._taken = Meter(parts.tallies, families.WRITES, (collection,))
+        self._committer = Committer(collection, settings, parts)
 
     def id(self, given: object) -> DocumentId:
         """The document that a caller names, by native id or by its text.
@@ -181,11 +155,11 @@ class Writer:
         once = Once(key, answer_of(document_id.member, entry.etag)) if key else None
         deadline = time.monotonic() + CONFLICT_DEADLINE_S
         for tries in count(1):
-            commit = self._commit(document_id, entry, durability, condition, once)
+            commit = self._committer.commit(document_id, entry, durability, condition, once)
             if commit.status is CommitStatus.FAILED:
                 raise PreconditionFailedError
             if commit.status is not CommitStatus.UNKNOWN:
-                return self._written(document_id, entry, commit, durability)
+                return self._committer.written(document_id, entry, commit, durability)
             if tries > 1 and time.monotonic() > deadline:
                 break
             read(len(self._current(document_id).body))
@@ -249,11 +223,11 @@ class Writer:
                 is_new = not current.exists
                 answer = answer_of(document_id.member, entry.etag, values, created=is_new) if key else b""
                 once = Once(key, answer) if key else None
-                commit = self._commit(document_id, entry, durability, current.etag or ABSENT, once)
+                commit = self._committer.commit(document_id, entry, durability, current.etag or ABSENT, once)
                 if commit.receipt:
                     _replace(values, commit.receipt.values)
                 if commit.status not in {CommitStatus.FAILED, CommitStatus.UNKNOWN}:
-                    return self._written(document_id, entry, commit, durability, created=is_new)
+                    return self._committer.written(document_id, entry, commit, durability, created=is_new)
                 missed = missed + 1 if commit.status is CommitStatus.UNKNOWN else 0
                 if missed > 1 and time.monotonic() > deadline:
                     raise MongoUnavailableError(_NOT_KEPT, reason=Reason.MONGODB_LATE)
@@ -278,11 +252,11 @@ class Writer:
             Once(key, answer_of(one.member, entry.etag)) if key else None
             for (one, entry), key in zip(writes, keys, strict=True)
         ]
-        commits = self._commit_all(writes, durability, "", once)
+        commits = self._committer.commit_all(writes, durability, "", once)
         results: list[Written | WritebehindError] = []
         for (document_id, entry), commit in zip(writes, commits, strict=True):
             try:
-                results.append(self._written(document_id, entry, commit, durability))
+                results.append(self._committer.written(document_id, entry, commit, durability))
             except (KeyReusedError, OverloadedError, RedisUnavailableError) as error:
                 results.append(without_frames(error))
         return results
@@ -348,147 +322,6 @@ class Writer:
                 "then the change applies to what MongoDB has; or replace the document as a whole"
             )
         return current
-
-    def _commit(
-        self,
-        document_id: DocumentId,
-        entry: Entry,
-        durability: Durability | None,
-        condition: str,
-        once: Once | None,
-    ) -> Commit:
-        return self._commit_all([(document_id, entry)], durability, condition, [once])[0]
-
-    def _commit_all(
-        self,
-        writes: Sequence[tuple[DocumentId, Entry]],
-        durability: Durability | None,
-        condition: str,
-        once: Sequence[Once | None],
-    ) -> list[Commit]:
-        parts, wanted = self._parts, self.wants(durability)
-        parts.admission.check_offered(wanted)
-        if not may_begin():
-            return self._commit_traced(writes, durability, condition, once, "")
-        with spans.commit(self._collection, len(writes)) as span:
-            commits = self._commit_traced(writes, durability, condition, once, span.context)
-            if span:
-                span.set({"writebehind.status": ",".join(sorted({one.status for one in commits}))})
-            return commits
-
-    def _commit_traced(
-        self,
-        writes: Sequence[tuple[DocumentId, Entry]],
-        durability: Durability | None,
-        condition: str,
-        once: Sequence[Once | None],
-        context: str,
-    ) -> list[Commit]:
-        parts = self._parts
-        cap, delay_ms = parts.admission.cap(self._collection, self._settings), self._delay_ms(durability)
-        crowded = parts.admission.crowded()  # hardly ever any
-        several = parts.admission.has_several()
-        requests = [
-            CommitRequest(
-                one.member,
-                entry.payload,
-                delay_ms,
-                condition,
-                0 if crowded and one.member in crowded else self._cap_of(one.member) if several else cap,
-                context,
-                its_key,
-            )
-            for (one, entry), its_key in zip(writes, once, strict=True)
-        ]
-        commits = parts.store.commit_many(requests, parts.admission.confirmation(self.wants(durability)))
-        if self._settings.lookup:  # before anybody is told that the write is acknowledged
-            done = [
-                (one, replace(entry, version=commit.version))
-                for (one, entry), commit in zip(writes, commits, strict=True)
-                if commit.status is CommitStatus.OK
-            ]
-            done += self._pending_of(writes, commits)
-            commits = self._claimed(writes, commits, done)
-        return commits
-
-    def _pending_of(
-        self, writes: Sequence[tuple[DocumentId, Entry]], commits: Sequence[Commit]
-    ) -> list[tuple[DocumentId, Entry]]:
-        """Documents of repeated writes as they wait for MongoDB: who wrote one may have died before it claimed."""
-        found = (
-            (one, *self._parts.store.cache.get(one.member))
-            for (one, _), commit in zip(writes, commits, strict=True)
-            if commit.status is CommitStatus.REPEATED
-        )
-        return [(one, entry) for one, entry, ttl_ms in found if entry is not None and ttl_ms == -1]
-
-    def _claimed(
-        self,
-        writes: Sequence[tuple[DocumentId, Entry]],
-        commits: Sequence[Commit],
-        done: Sequence[tuple[DocumentId, Entry]],
-    ) -> list[Commit]:
-        """The commits, once the values of what was `done` are claimed; one whose server is away is not told."""
-        shared: dict[str, Mapping[str, str]] = {}
-
-        def claim(some: Sequence[tuple[DocumentId, Entry]]) -> None:
-            if found := self._parts.derived.committed(some, self._settings):
-                shared.update(found)
-
-        away = unreached(done, claim)
-        refusals = {one.member: error for (one, _), error in away}
-        return [
-            replace(commit, status=CommitStatus.REFUSED, refusal=refusals[one.member])
-            if one.member in refusals and commit.status in {CommitStatus.OK, CommitStatus.REPEATED}
-            else replace(commit, shared=shared[one.member])
-            if one.member in shared
-            else commit
-            for (one, _), commit in zip(writes, commits, strict=True)
-        ]
-
-    def _cap_of(self, member: str) -> int:
-        """The cap of its partition, where Redis is several servers."""
-        return self._parts.admission.cap(self._collection, self._settings, self._parts.store.partition_of(member))
-
-    def _delay_ms(self, durability: Durability | None) -> int:
-        return 0 if self.wants(durability) is Durability.PERSISTED else self._settings.flush_delay_ms
-
-    def _written(
-        self,
-        document_id: DocumentId,
-        entry: Entry,
-        commit: Commit,
-        durability: Durability | None,
-        *,
-        created: bool = False,
-    ) -> Written:
-        if commit.refusal:
-            if commit.ticket:  # the write stands, and nobody has been told so
-                self._wanted(document_id, commit, durability)
-            raise commit.refusal
-        if commit.status is CommitStatus.ANOTHER:
-            raise KeyReusedError
-        if commit.status is CommitStatus.REPEATED:
-            return replayed(commit.receipt, commit)
-        if commit.status is CommitStatus.FULL:
-            raise self._parts.admission.refusal(self._collection, self._settings, document_id.member)
-        self._taken.add()
-        if commit.ticket:
-            self._wanted(document_id, commit, durability)
-        return Written(
-            document_id.text,
-            commit.version,
-            entry.etag,
-            commit.durability,
-            is_created(entry.etag, commit.previous, known=created),
-            commit.shared,
-            commit.confirmed,
-        )
-
-    def _wanted(self, document_id: DocumentId, commit: Commit, durability: Durability | None) -> None:
-        """Have the flush task sent that a commit has issued a ticket for."""
-        partition = self._parts.store.partition_of(document_id.member)
-        self._parts.hints(Hint(partition, commit.ticket, self._delay_ms(durability)))
 
 
 def _replace(values: dict[str, Any], new: Mapping[str, Any]) -> None:

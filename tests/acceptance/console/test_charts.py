@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.acceptance.browser import chart, in_a_browser
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), in_a_browser]
+pytestmark = [pytest.mark.acceptance, in_a_browser]
 
 #: A history as the API tells it; all else is not known.
 HISTORY = {
@@ -75,6 +75,18 @@ def test_the_hit_ratio_is_that_of_the_last_minute(system, opened):
     page = opened.open(system.stack.url)
     expect(chart(page, "Reads from the cache").locator("dt")).to_have_text("hit ratio, last minute")
     expect(chart(page, "Reads from the cache").locator("dd")).to_have_text("62.5\u00a0%")
+
+
+def test_a_value_alone_is_a_point(system, opened):
+    """A line shows nothing of a value with nothing beside it, as the first one after a start."""
+    page = opened.open(system.stack.url)
+    told = page.evaluate("""import('./console/chart.js').then(({ alone }) => [
+        alone([1], [5]),
+        alone([1, 2, 3, 4, 5], [1, 2, null, 4, null]),
+        alone([1, 2, 100, 101, 102], [1, 1, 1, 1, 1], [0, 0, 0, 0, 3]),
+        alone([], []),
+    ])""")
+    assert [[0], [3], [4], []] == told
 
 
 def test_a_figure_that_is_old_says_so(system, opened):

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from tests.acceptance.browser import figure, focused, in_a_browser, press_until
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), in_a_browser]
+pytestmark = [pytest.mark.acceptance, in_a_browser]
 
 
 def test_a_dead_letter_is_replayed_by_a_click(system, opened, letter):

@@ -17,7 +17,7 @@ from writebehind.operations.drain import drain
 
 log = logging.getLogger(__name__)
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240), in_a_browser]
+pytestmark = [pytest.mark.acceptance, in_a_browser]
 
 #: How soon the console has to show that MongoDB is gone, seconds.
 SOON_S = 3.0
@@ -70,7 +70,7 @@ def test_a_redis_that_is_away_is_seen(system, servers, chromium):
             frozen = time.monotonic()
             lost = page.locator(".lost")
             expect(lost.locator("h2")).to_have_text(
-                "Redis does not answer: 200\u00a0documents were only there", timeout=20_000
+                "Redis does not answer: at least 200\u00a0documents were only there", timeout=20_000
             )
             took = time.monotonic() - frozen
             log.info("the console showed it after %.2f s", took)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from pymongo import MongoClient
 
 from tests.chaos.failovers.keepers import COUNTER, REGISTERS, Account, Keeper, Promise, look_back
@@ -69,6 +71,17 @@ class Report:
     told: Counter[str] = field(default_factory=Counter)
     dead_letters: int = 0
     longest_failover_s: float = 0.0
+    seconds: float = 0.0
+    #: Whether all was compared in the end; what is counted before that is what was seen so far.
+    is_over: bool = False
+
+    def __str__(self) -> str:
+        """One line."""
+        answers = ", ".join(f"{name} {number}" for name, number in self.answers.most_common(5))
+        return (
+            f"{self.topology}, seed {self.seed}: {self.failovers} failovers in {self.seconds:.0f} s"
+            f"{', all compared' if self.is_over else ''}; {answers}; {len(self.violations)} violations"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """For a report."""
@@ -125,48 +138,82 @@ def run(
     topology: str,
     seed: int,
     failovers: int,
-    tell: Callable[[int], object],
+    tell: Callable[[Report], object],
     faults: Sequence[str] = FAULTS,
+    until: float = math.inf,
 ) -> Report:
     """Let clients work while primaries are replaced, and compare MongoDB with what they were promised.
 
-    Each of the `faults` comes as often as the others, in an order of the dice.
+    Each of the `faults` comes as often as the others, in an order of the dice. None comes after `until`, by
+    `time.monotonic`. What is waited for in vain is a violation: what was counted before is not lost with it.
     """
-    dice, report, account, over = random.Random(seed), Report(topology, seed), Account(), threading.Event()
-    deck: list[str] = []
-    others = (*on.topology.others, on.lose_the_broker)
+    report, account, over = Report(topology, seed), Account(), threading.Event()
+    report.violations, report.answers = account.violations, account.answers
+    began = time.monotonic()
     keepers = [Keeper(f"{seed}-{at}", on.stack.url, seed, account, over) for at in range(CLIENTS)]
+
+    def told() -> None:
+        report.seconds = time.monotonic() - began
+        tell(report)
+
+    for one in keepers:
+        one.start()
+    try:
+        with _waits_count(account):
+            _replace_primaries(on, report, account, failovers, told, faults, until)
+    finally:
+        over.set()
+    for one in keepers:
+        one.join()
+    with _waits_count(account):
+        _account(on, report, account, keepers)
+        report.is_over = True
+    told()
+    return report
+
+
+@contextmanager
+def _waits_count(account: Account) -> Iterator[None]:
+    """Note what is waited for in vain."""
+    try:
+        yield
+    except pytest.fail.Exception as error:
+        account.broken(str(error))
+
+
+def _replace_primaries(
+    on: System,
+    report: Report,
+    account: Account,
+    failovers: int,
+    tell: Callable[[], object],
+    faults: Sequence[str],
+    until: float,
+) -> None:
+    dice, deck = random.Random(report.seed), list[str]()
+    others = (*on.topology.others, on.lose_the_broker)
 
     def pause(answers: int) -> None:
         enough = account.answers.total() + answers
         wait_until(lambda: account.answers.total() >= enough, f"{answers} more answers", ANSWERED_WITHIN_S)
 
-    for one in keepers:
-        one.start()
-    try:
-        while report.failovers < failovers:
-            pause(dice.randint(*CALM))
-            if dice.random() < OTHERS:
-                report.faults[dice.choice(others)(dice, pause)] += 1
-                continue
-            began = time.monotonic()
-            if not deck:
-                deck = dice.sample(faults, len(faults))
-            fault = deck.pop()
-            account.is_parted = on.topology.is_read_alone and fault in UNREACHED
-            on.topology.fail_over(fault, dice, pause)
-            account.is_parted = False
-            report.faults[fault] += 1
-            report.longest_failover_s = max(report.longest_failover_s, time.monotonic() - began)
-            report.failovers += 1
-            tell(report.failovers)
-        pause(REST)  # now that everything answers
-    finally:
-        over.set()
-    for one in keepers:
-        one.join()
-    _account(on, report, account, keepers)
-    return report
+    while report.failovers < failovers and time.monotonic() < until:
+        pause(dice.randint(*CALM))
+        if dice.random() < OTHERS:
+            report.faults[dice.choice(others)(dice, pause)] += 1
+            continue
+        began = time.monotonic()
+        if not deck:
+            deck = dice.sample(faults, len(faults))
+        fault = deck.pop()
+        account.is_parted = on.topology.is_read_alone and fault in UNREACHED
+        on.topology.fail_over(fault, dice, pause)
+        account.is_parted = False
+        report.faults[fault] += 1
+        report.longest_failover_s = max(report.longest_failover_s, time.monotonic() - began)
+        report.failovers += 1
+        tell()
+    pause(REST)  # now that everything answers
 
 
 def _account(on: System, report: Report, account: Account, keepers: list[Keeper]) -> None:
@@ -190,7 +237,6 @@ def _account(on: System, report: Report, account: Account, keepers: list[Keeper]
         account.broken(f"there are {report.dead_letters} dead letters")
     if not kept <= counter <= account.counted.total():
         account.broken(f"the counter is {counter}, and must be from {kept} to {account.counted.total()}")
-    report.violations, report.answers = account.violations, account.answers
 
 
 def _is_drained(http: httpx.Client) -> bool:

@@ -32,7 +32,7 @@ def test_what_is_promised_outlives_failovers(tmp_path, topology):
     """
     with system(tmp_path, topology, BROKER) as on:
         faults = FAULTS if on.topology.is_fenced else UNFENCED_FAULTS
-        report = run(on, topology, SEED, FAILOVERS, lambda done: log.info("%d failovers", done), faults)
+        report = run(on, topology, SEED, FAILOVERS, lambda now: log.info("%s", now), faults)
 
     log.info("%s", report)
     assert [] == report.violations, f"--topology {topology} --seed {SEED} repeats it"

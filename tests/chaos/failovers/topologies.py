@@ -249,7 +249,8 @@ class OfSentinels(Topology):
     def hand_over(self, primary: Asked) -> None:  # noqa: ARG002 - there is one
         def begun() -> bool:
             with suppress(RedisError):  # too soon after another one
-                self._watched.sentinels[0].ask("SENTINEL", "FAILOVER", "main")
+                # Without the last word the primary goes on to take writes, which the other replica confirms.
+                self._watched.sentinels[0].ask("SENTINEL", "FAILOVER", "main", "COORDINATED")
                 return True
             return False
 

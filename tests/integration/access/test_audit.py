@@ -7,12 +7,22 @@ import os
 import stat
 import subprocess
 import sys
+import time
+from http import HTTPStatus
 
 import pytest
+from flask import Flask
 
 from tests.integration.access.conftest import ask
 from tests.integration.conftest import environment
-from writebehind.flask import audit as calls
+from tests.waiting import wait_until
+from web.limits import Door
+from writebehind import allowance
+from writebehind.access import refused as calls
+from writebehind.access.limits import Clients, Limit
+from writebehind.access.operators import Operators
+from writebehind.access.refused import Call
+from writebehind.flask import api
 from writebehind.local.embedded import free_port
 from writebehind.logs.audit import begin_audit
 
@@ -73,11 +83,92 @@ def test_each_refusal_says_why(client, office, file):
     assert "wb_wrong" not in file.read_text()
 
 
+def test_a_refusal_names_the_key_that_has_ended(client, office, file):
+    """By its secret: whoever knows its id alone, which is in logs, is nobody who had it."""
+    revoked, expired = office.create("revoked", ["users:read"]), office.create("expired", ["*:read"], expires_s=1)
+    office.revoke("revoked")
+    wait_until(lambda: not expired.key.is_live(time.time() * 1000), "the key's end", 10)
+    for token in (revoked.token, expired.token, revoked.token._replace(secret=expired.token.secret)):
+        assert 401 == ask(client, "GET", "/v1/users/ada", None, token.text).status_code
+
+    assert [
+        (revoked.token.id, "a key that is revoked"),
+        (expired.token.id, "a key that has expired"),
+        (None, "a wrong key"),
+    ] == [(one.get("key"), one["reason"]) for one in noted(file)]
+
+
+def test_what_the_gate_refuses_is_noted_with_its_key(client, office, file):
+    """No route was asked: a page of another origin, or a name that is not this server's, had somebody's key."""
+    token = office.create("boss", ["admin"]).token
+    assert 200 == ask(client, "GET", "/admin/status", None, token.text).status_code  # so that it is known here
+    key = {"Authorization": f"Bearer {token.text}"}
+    for more, status in (({"Origin": "https://evil.example"}, 403), ({"Host": "evil.example"}, 421)):
+        assert status == client.delete("/admin/keys/boss", headers=key | more).status_code
+    assert 421 == client.get("/v1/users/ada", headers={"Host": "evil.example"}).status_code
+
+    target, reasons = "/admin/keys/boss", [one["reason"] for one in noted(file)]
+    assert [(token.id, target, 403), (token.id, target, 421), (None, "/v1/users/ada", 421)] == [
+        (one.get("key"), one["target"], one["outcome"]) for one in noted(file)
+    ]
+    assert ["another origin" in reasons[0], "not this server" in reasons[1]] == [True, True]
+
+
+def test_figures_are_none_of_it_wherever_the_api_is_mounted(pipeline, file):
+    app = Flask("shop")
+    app.register_blueprint(api(pipeline, admin=lambda: None), url_prefix="/store")
+    for path in ("status", "history", "keys"):
+        assert 200 == app.test_client().get(f"/store/admin/{path}").status_code
+
+    assert ["/store/admin/keys"] == [one["target"] for one in noted(file)]
+
+
+def test_who_uses_up_a_limit_is_noted(pipeline, office, file):
+    """At the door, under the name that the answer has."""
+    key = office.create("one", ["users:read"], concurrency=1)
+    pipeline.keyring.all()
+    door = Door(Clients(Limit(), pipeline.store.spending), pipeline.keyring)
+    scope = {
+        "method": "GET",
+        "path": "/v1/users/ada",
+        "query_string": b"a=1",
+        "headers": [(b"authorization", f"Bearer {key.token.text}".encode()), (b"x-request-id", b"mine")],
+        "client": ("127.0.0.1", 4711),
+    }
+    assert [False, True] == [door.enter(scope).refusal is not None for _ in range(2)]
+
+    (found,) = noted(file)
+    assert (key.key.id, "GET", "/v1/users/ada?a=1", 429, "mine", "127.0.0.1") == tuple(
+        found[one] for one in ("key", "action", "target", "outcome", "request_id", "client")
+    )
+    assert "concurrency" in found["reason"]
+
+
+def test_pages_of_operators_note_whom_they_refuse(pipeline, office, file):
+    """Flower and the exporter do so as the API does."""
+    operators = Operators(pipeline.keyring, is_open=True, page="Flower", instead="…")
+    key = office.create("reader", ["*:read"])
+    call = Call("GET", "/workers", "127.0.0.1")
+    bearer = f"Bearer {key.token.text}"
+    assert [401, 401, 403] == [operators.refusal(one, call) for one in ("", "Bearer wb_wrong", bearer)]
+    operators.refused_by_gate(bearer, call, "a page of another origin", HTTPStatus.FORBIDDEN)
+
+    assert [
+        (None, 401, "no key"),
+        (None, 401, "a wrong key"),
+        (key.key.id, 403, "a key without the right to admin"),
+        (key.key.id, 403, "a page of another origin"),
+    ] == [(one.get("key"), one["outcome"], one["reason"]) for one in noted(file)]
+    assert {("GET", "/workers", "127.0.0.1")} == {
+        (one["action"], one["target"], one["client"]) for one in noted(file)
+    }
+
+
 def test_whoever_is_refused_often_fills_no_disk(client, office, file, monkeypatch):
     """So many in a second are written down; how many more there were, the next one says."""
     office.create("reader", ["users:read"])
     now = [1_000.0]
-    monkeypatch.setattr(calls.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(allowance, "monotonic", lambda: now[0])
     for _ in range(calls.MOST_REFUSALS + 7):
         ask(client, "GET", "/v1/users/ada", None)
     assert calls.MOST_REFUSALS == len(noted(file))

@@ -20,6 +20,8 @@ from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.local.embedded import free_port
 from writebehind.local.supervisor import Group, bound_to_parent, end
 
+PAGE = {"page": "Flower", "instead": "give Flower --basic-auth"}
+
 
 def basic(password: str, name: str = "me") -> str:
     return "Basic " + b64encode(f"{name}:{password}".encode()).decode()
@@ -28,7 +30,7 @@ def basic(password: str, name: str = "me") -> str:
 @pytest.fixture
 def operators(pipeline, monkeypatch) -> Operators:
     monkeypatch.setattr(keyrings, "FRESH_S", 0)
-    return Operators(pipeline.keyring, is_open=True)
+    return Operators(pipeline.keyring, is_open=True, **PAGE)
 
 
 def test_an_operator_is_let_in(office, operators):
@@ -56,11 +58,11 @@ def test_while_it_is_not_known_whether_there_are_keys_nobody_is(operators, monke
 
 def test_nobody_serves_all_beyond_this_machine(office, pipeline):
     """Without a key there is no start; with one there is."""
-    beyond = Operators(pipeline.keyring, is_open=False)
+    beyond = Operators(pipeline.keyring, is_open=False, **PAGE)
     with pytest.raises(ConfigurationError, match="there is no API key"):
         beyond.check()
     office.create("a", ["admin"])
-    Operators(pipeline.keyring, is_open=False).check()
+    Operators(pipeline.keyring, is_open=False, **PAGE).check()
 
 
 @contextmanager
@@ -97,6 +99,11 @@ def test_flower_asks_for_a_key(settings, pipeline):
             assert (401, "Basic ") == (refused.status_code, refused.headers["WWW-Authenticate"][:6]), path
         assert 401 == client.post("/api/task/apply/writebehind.sweep", json={}).status_code
         assert 200 == client.get("/tasks", auth=("me", root)).status_code
+        key = {"Authorization": f"Bearer {root}"}
+        told = [client.get(path, headers=key) for path in ("/api/tasks", "/tasks")]
+        assert [(200, False)] * 2 == [
+            (one.status_code, "Access-Control-Allow-Origin" in one.headers) for one in told
+        ]
 
 
 def test_flower_does_not_start_where_it_can_keep_nothing(settings, pipeline, tmp_path):

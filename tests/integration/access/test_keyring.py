@@ -9,8 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.integration.access.conftest import ask, is_allowed
 from tests.waiting import wait_until
 from web.app import create_app
-from writebehind import Pipeline
+from writebehind import Pipeline, connect
 from writebehind.access import keyring as keyrings
+from writebehind.operations.api_keys import KeyOffice
+from writebehind.operations.doctor.access import check
+from writebehind.operations.doctor.findings import Level
 from writebehind.redis.keys import API_KEYS
 
 
@@ -81,6 +84,37 @@ def test_a_process_that_has_seen_keys_does_not_open_when_they_are_dropped(office
     pipeline.store._wire.call("DEL", API_KEYS)
     for given in ("", token):
         assert ask(client, "GET", "/v1/users/ada", None, given).status_code == 401
+
+
+def test_a_process_that_starts_on_an_emptied_redis_is_not_open(settings, tmp_path, caplog):
+    """The host has seen keys. Another installation, one without a directory, and one of before are open."""
+    with connect(settings.model_copy(update={"state_dir": tmp_path})) as before:
+        assert not before.keyring.is_on()
+        KeyOffice(before.store.api_keys, before.keyring).create("one", ["users:read"])
+        before.store._wire.on_each([("FLUSHALL",)])
+        assert ["Redis has lost all API keys"] == [one.found.partition(";")[0] for one in check(before)]
+
+    caplog.clear()
+    with connect(settings.model_copy(update={"state_dir": tmp_path})) as fresh:
+        client = create_app(fresh).test_client()
+        assert 401 == ask(client, "GET", "/v1/users/ada", None).status_code
+        (line,) = [one for one in caplog.records if getattr(one, "event", "") == "keys_lost"]
+        assert "keys create" in line.getMessage()
+        (found,) = check(fresh)
+        assert (Level.FAILURE, True) == (found.level, "lost all API keys" in found.found)
+        assert str(tmp_path) in found.advice
+
+    with connect(settings) as forgetful:
+        assert not forgetful.keyring.is_on()
+    moved = {"redis_url": "localhost", "mongodb_url": "localhost"}
+    other = {name: getattr(settings, name).replace("127.0.0.1", host) for name, host in moved.items()}
+    with connect(settings.model_copy(update={"state_dir": tmp_path, **other})) as another:
+        assert not another.keyring.is_on()
+    with connect(settings.model_copy(update={"state_dir": tmp_path})) as fresh:
+        office = KeyOffice(fresh.store.api_keys, fresh.keyring)
+        token = office.create("two", ["users:read"]).token.text
+        assert fresh.keyring.find(token) is not None
+        assert not fresh.keyring.has_lost
 
 
 def test_nobody_goes_by_keys_that_are_too_old_while_somebody_reads_them(office, pipeline, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,7 +11,9 @@ from click.testing import CliRunner
 
 from tests.integration.access.conftest import ask, is_allowed
 from tests.integration.conftest import environment, full
-from writebehind import Pipeline
+from tests.waiting import wait_until
+from web.app import create_app
+from writebehind import Pipeline, connect
 from writebehind.access.keys import Token
 from writebehind.cli import cli
 from writebehind.errors import InvalidArgumentError, KeyConflictError, UnknownKeyError
@@ -82,6 +85,36 @@ def test_names_that_nobody_could_read_are_refused(office, name):
         office.create(name, ["admin"])
 
 
+@pytest.mark.parametrize("name", ["shop:rotate", "a/b", ".", "..", "0123456789ab", "0123456789AB"])
+def test_names_that_mean_something_else_in_a_path_are_refused(office, name):
+    with pytest.raises(InvalidArgumentError, match="the name of a key"):
+        office.create(name, ["admin"])
+
+
+def test_a_key_that_was_named_as_another_ones_id_is_found_by_its_own(office, monkeypatch):
+    """As releases before took such a name."""
+    key = office.create("one", ["admin"]).key
+    monkeypatch.setattr(api_keys, "check_name", lambda _: None)
+    other = office.create(key.id, ["admin"]).key
+
+    assert (key, other) == (office.get(key.id), office.get(other.id))
+    assert other.id == office.revoke(other.id).id
+    assert office.get(key.id).revoked_ms is None
+
+
+def test_an_expired_key_gives_its_name_away(office):
+    """The name means the live one; each of them stays in the list under its id."""
+    expired = office.create("one", ["admin"], expires_s=1).key
+    wait_until(lambda: not expired.is_live(time.time() * 1000), "the key's end", 10)
+    assert office.get("one") == expired
+    key = office.create("one", ["admin"]).key
+
+    assert office.get("one") == key
+    assert [expired.id, key.id] == [one.id for one in office.listed()]
+    assert key.id == office.revoke("one").id
+    assert office.get("one") == expired
+
+
 def test_keys_over_http(client, office):
     """Made, listed, shown, rotated and revoked; no answer may be kept by a cache."""
     made = ask(client, "POST", "/admin/keys", {"name": "root", "allow": ["admin", "*:read"]})
@@ -92,7 +125,7 @@ def test_keys_over_http(client, office):
         client,
         "POST",
         "/admin/keys",
-        {"name": "shop", "allow": ["users:read"], "expires_s": 60, "rate": 0.5},
+        {"name": "shop", "allow": ["users:read"], "expires_s": 60, "rate": 0.5, "concurrency": 3},
         token,
     )
     assert [one["name"] for one in ask(client, "GET", "/admin/keys", None, token).json["keys"]] == ["root", "shop"]
@@ -100,7 +133,7 @@ def test_keys_over_http(client, office):
     assert rotated.json["token"] != shop.json["token"]
     assert rotated.headers["Cache-Control"] == "no-store"
     shown = ask(client, "GET", f"/admin/keys/{shop.json['id']}", None, token).json
-    assert (shown["state"], shown["rate"]) == ("live", 0.5)
+    assert (shown["state"], shown["rate"], shown["concurrency"]) == ("live", 0.5, 3)
     assert "token" not in shown
     assert ask(client, "DELETE", "/admin/keys/shop", None, token).json["state"] == "revoked"
     assert ask(client, "GET", "/admin/keys/other", None, token).status_code == 404
@@ -111,8 +144,26 @@ def test_keys_over_http(client, office):
         {"name": "x", "allow": ["admin"], "expires_s": True},
         {"name": "x", "allow": ["admin"], "rate": "5"},
         {"name": "x", "allow": ["admin"], "rate": -1},
+        {"name": "x", "allow": ["admin"], "concurrency": -1},
+        {"name": "x", "allow": ["admin"], "concurrency": 1.5},
+        {"$x": 1},  # what no document may have is a wrong request here
     ):
         assert ask(client, "POST", "/admin/keys", wrong, token).status_code == 400
+
+
+def test_the_root_key_is_told_by_its_id(settings, valkey_wire):
+    """It is in no Redis, and may do everything: whoever looks who may do what has to see it, and no secret."""
+    del valkey_wire  # it is empty
+    root = Token.new("0123456789ab")
+    with connect(settings.model_copy(update={"root_key": root.text})) as pipeline:
+        client = create_app(pipeline).test_client()
+        assert {"keys": [], "root_key": root.id} == ask(client, "GET", "/admin/keys", None, root.text).json
+    given = {**environment(settings), "WRITEBEHIND_ROOT_KEY": root.text}
+    told = CliRunner().invoke(cli, ["keys", "list"], env=given)
+    assert "none in Redis" == told.stdout.strip()
+    assert f"WRITEBEHIND_ROOT_KEY gives key {root.id}" in told.stderr
+    assert root.secret not in told.output
+    assert "ROOT" not in CliRunner().invoke(cli, ["keys", "list"], env=environment(settings)).output
 
 
 def test_keys_by_the_command_line(client, settings):
@@ -123,12 +174,24 @@ def test_keys_by_the_command_line(client, settings):
 
     assert run("list") == "none in Redis"
     token = run(
-        "create", "shop", "--allow", "users:read,write", "--allow", "admin", "--expires", "90d", "--rate", "7"
+        "create",
+        "shop",
+        "--allow",
+        "users:read,write",
+        "--allow",
+        "admin",
+        "--expires",
+        "90d",
+        "--rate",
+        "7",
+        "--concurrency",
+        "2",
     )
     assert is_allowed(ask(client, "GET", "/admin/status", None, token))
-    assert "shop" in run("list")
+    assert "shop" in (listed := run("list"))
+    assert "limits" in listed
     assert json.loads(run("show", "shop", "--json"))["allow"] == ["users:read,write", "admin"]
-    assert {"state: live", "rate: 7.0"} <= set(run("show", "shop").splitlines())
+    assert {"state: live", "rate: 7.0", "concurrency: 2"} <= set(run("show", "shop").splitlines())
     second = json.loads(run("rotate", "shop", "--overlap", "0s", "--json"))["token"]
     assert not is_allowed(ask(client, "GET", "/admin/status", None, token))
     assert is_allowed(ask(client, "GET", "/admin/status", None, second))

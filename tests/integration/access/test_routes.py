@@ -104,6 +104,44 @@ def test_a_404_tells_nobody_of_a_document_who_may_not_read_it(client, office):
         assert ask(client, "PATCH", "/v1/users/nobody", {"n": 1}, token).status_code == status
 
 
+def test_who_may_write_and_not_read_is_told_no_state_of_a_document(client, office):
+    """Neither that there is none, nor a hash of it, nor whether it has one; of all that readers are told."""
+    writer, reader = (office.create(one, [f"users:{one}"]).token.text for one in ("write", "read,write"))
+    etag = ask(client, "PUT", "/v1/users/ada", {"pin": 7}, reader).headers["ETag"]
+    changes = [("PATCH", "/v1/users/ada", {}), ("POST", "/v1/users/ada:update", {"$max": {"pin": 1}})]
+    changes.append(("POST", "/v1/users/ada:increment", {"n": 1}))
+    for method, path, body in changes:
+        assert [(200, False), (200, True)] == [
+            (one.status_code, "ETag" in one.headers)
+            for one in (ask(client, method, path, body, token) for token in (writer, reader))
+        ], path
+    bulk = [
+        {"op": "patch", "id": "ada", "doc": {}},
+        {"op": "patch", "id": "nobody", "doc": {}},
+        {"op": "patch", "id": "ada", "doc": {}, "if_match": etag},
+        {"op": "patch", "id": "ada", "doc": {}, "if_match": "*"},
+    ]
+    hidden, shown = (
+        ask(client, "POST", "/v1/users:bulk", bulk, token).json["results"] for token in (writer, reader)
+    )
+    assert [200, 403, 403, 200] == [one["status"] for one in hidden]
+    assert [200, 404, 412, 200] == [one["status"] for one in shown]
+    assert ([], 2) == ([one for one in hidden if "etag" in one], sum("etag" in one for one in shown))
+    assert hidden[1]["error"]["detail"].endswith("does not grant users:read")
+    for method in ("PUT", "PATCH", "DELETE"):
+        given = {
+            "Authorization": f"Bearer {writer}",
+            "If-Match": etag,
+            "Content-Type": "application/merge-patch+json",
+        }
+        refused = client.open("/v1/users/ada", method=method, json={}, headers=given)
+        assert (403, True) == (refused.status_code, refused.json["detail"].endswith("does not grant users:read"))
+    named = {"Authorization": f"Bearer {writer}", "Idempotency-Key": "one"}
+    client.post("/v1/users/ada:increment", json={"n": 1}, headers=named)
+    receipts = [ask(client, "GET", "/v1/receipts/one", None, token).json for token in (writer, reader)]
+    assert [False, True] == ["etag" in one for one in receipts]
+
+
 def test_each_route_of_the_description_asks_for_what_it_says(client, office):
     """Whatever is described is refused without a key, and with a poor one, unless it says that it needs none."""
     poor = office.create("poor", ["other:read,write"]).token.text

@@ -151,7 +151,7 @@ def test_flower_takes_tokens_of_operators(jwt_settings, pipeline, server, monkey
 
     def refusal(sent):
         with Pipeline(jwt_settings) as ours:
-            operators = Operators(ours.keyring, is_open=False)
+            operators = Operators(ours.keyring, is_open=False, page="Flower", instead="…")
             operators.check()
             return operators.refusal(f"Bearer {sent}" if sent else "")
 

@@ -76,7 +76,7 @@ def test_a_load_on_its_way_is_not_kept(pipeline, users, stored):
     loaded = pipeline.sink.find(DocumentId.of("slow", "ada"))
     stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})
     assert (0, 0, 0) == counts(pipeline, change("update", "ada", {"_id": "ada", "n": 2}))
-    assert not pipeline.store.loads.fill(member, "reader", loaded, ttl_ms=60_000)
+    assert not pipeline.store.loads.fill(member, "reader", loaded, ttl_ms=60_000).is_stored
     assert 2 == users.get("ada")["n"]
 
 

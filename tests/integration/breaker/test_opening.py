@@ -26,7 +26,7 @@ def test_failures_open_it_for_all(one, other):
     assert ("open", "it is down") == (state.state, state.reason)
     assert abs(time.time() - state.since) < 60
     with pytest.raises(
-        MongoUnavailableError, match=r"has failed lately, and is left alone for \d+\.\d s: it is down"
+        MongoUnavailableError, match=r"has failed lately, and nobody asks it for \d+\.\d s: it is down"
     ) as raised:
         other.breaker._enter()
     assert 0 < raised.value.retry_after_s <= 60

@@ -7,7 +7,6 @@ import pytest
 
 from tests.integration.conftest import flush_all
 from tests.integration.consistency.conftest import counted, found, observing, settle, step_until
-from writebehind.consistency.tally import UNOBSERVED_S
 from writebehind.errors import MongoUnavailableError
 from writebehind.monitoring.page import Page
 from writebehind.redis import keys
@@ -186,8 +185,12 @@ def test_what_was_right_before_says_nothing_of_now(pipeline, users, stored, run)
     observer = pipeline.observer()
     step_until(observer, lambda: counted(pipeline)[0], "a look")
     step_until(observer, lambda: observed_s(pipeline) is not None, "it to be told")
-    assert observed_s(pipeline) < UNOBSERVED_S
+    pipeline.store.samples.note_observed()
     assert "not observed" not in run("status").stdout
+    for _ in range(10):
+        pipeline.breaker._failed("it is down", probing=False)
+    assert "not observed for" in run("status").stdout
+    pipeline.breaker._close()
 
     def fail() -> None:
         raise MongoUnavailableError

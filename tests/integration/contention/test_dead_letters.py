@@ -28,8 +28,9 @@ NO_CLAIMS = [
 ]
 
 
-def test_two_documents_that_both_have_a_value(pipeline, users, stored):
-    """The one that comes second is a dead letter, until the first one gives the value up."""
+def test_two_documents_that_both_have_a_value(pipeline, users, stored, caplog):
+    """The one that comes second is a dead letter until the first gives the value up; the log says which."""
+    caplog.set_level("INFO")
     first, second = spread(pipeline, 2)
     users.put(first, {"username": "x"})
     flush_all(pipeline)
@@ -42,6 +43,8 @@ def test_two_documents_that_both_have_a_value(pipeline, users, stored):
     flush_all(pipeline)
 
     assert ({first: "y", second: "x"}, 0) == (usernames(stored), letters(pipeline))
+    [freed] = [one for one in caplog.records if getattr(one, "event", "") == "letter_freed"]
+    assert f"dead letter users {second} is tried again: the document that had" in freed.getMessage()
 
 
 def test_a_replay_brings_what_is_in_the_way_first(pipeline, users, stored):

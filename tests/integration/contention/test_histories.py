@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from tests.integration.contention.conftest import usernames
+from tests.tiers import cases
 from writebehind import Pipeline
 from writebehind.errors import UnavailableError
 from writebehind.flushing.dead_letters import Filter
@@ -17,7 +18,7 @@ from writebehind.redis.keys import partition_keys
 IDS = ("a", "b", "c")
 VALUES = ("x", "y", "z")
 #: `make histories` takes 1,000.
-HISTORIES = int(os.environ.get("HISTORIES", "60"))
+HISTORIES = {"few": 15, "many": int(os.environ.get("HISTORIES", "60"))}
 #: Rounds over all partitions in which everything must have come to MongoDB.
 ROUNDS = 6
 #: How likely a process dies before or after a step.
@@ -106,8 +107,8 @@ class History:
         self.state[name] = value
 
 
-@pytest.mark.timeout(300)
-def test_random_histories(pipeline, stored, monkeypatch):
+@pytest.mark.parametrize("histories", cases(HISTORIES, {"few"}))
+def test_random_histories(pipeline, stored, monkeypatch, histories):
     """Puts, deletions, exchanges and chains, flushed in any order with crashes, end as they were acknowledged.
 
     A dead letter is left only where two documents have one value as last acknowledged; then one of them has it.
@@ -116,7 +117,7 @@ def test_random_histories(pipeline, stored, monkeypatch):
     crashes = Crashes(rng)
     for owner, name in ((pipeline.sink, "write"), (pipeline.sink, "unset"), (pipeline.store.pending, "settle")):
         crashes.on(monkeypatch, owner, name)
-    for number in range(HISTORIES):
+    for number in range(histories):
         history = History(pipeline, rng)
         crashes.chance = CRASHES
         for _ in range(rng.randint(1, 8)):
@@ -144,15 +145,15 @@ def check(pipeline: Pipeline, state: dict[str, str | None], found: dict[str, str
     assert 0 == pipeline.status()["pending"], which
 
 
-@pytest.mark.timeout(300)
-def test_random_histories_of_two_fields(pipeline, stored, monkeypatch):
+@pytest.mark.parametrize("histories", cases(HISTORIES, {"few"}))
+def test_random_histories_of_two_fields(pipeline, stored, monkeypatch, histories):
     """Of documents that share values, be it by way of others, one at least is in MongoDB; and none leaves it."""
     rng = random.Random(30)
     users = pipeline.collection("users")
     crashes = Crashes(rng)
     for owner, name in ((pipeline.sink, "write"), (pipeline.sink, "unset"), (pipeline.store.pending, "settle")):
         crashes.on(monkeypatch, owner, name)
-    for number in range(HISTORIES // 3):
+    for number in range(histories // 3):
         history, state, stays = History(pipeline, rng), {}, set()
         crashes.chance = CRASHES
         for _ in range(rng.randint(4, 20)):

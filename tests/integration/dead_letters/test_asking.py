@@ -9,7 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from tests.integration.conftest import flush_all
+from tests.integration.conftest import flush_all, wait_for_tasks
 from writebehind import Pipeline
 from writebehind.flushing.dead_letters import Filter
 from writebehind.redis.keys import partition_keys
@@ -47,7 +47,7 @@ def overdue(pipeline: Pipeline) -> None:
     pipeline.store._wire.call("DEL", of.scheduled)
 
 
-def test_a_replay_by_the_command_line_asks_workers(run, dead, broker_wire):
+def test_a_replay_by_the_command_line_asks_workers(run, dead, depths):
     """The flush task of a replayed letter is in the broker when the command ends: nothing waits for the sweep.
 
     What is said promises no more than that.
@@ -55,7 +55,7 @@ def test_a_replay_by_the_command_line_asks_workers(run, dead, broker_wire):
     output = run("dead-letters", "replay", "--all").output
     assert "1 replayed; workers try that now, and --wait says what comes of it" in output
 
-    assert 1 == broker_wire.call("LLEN", "flush")
+    wait_for_tasks(depths, 1)
     assert [dead.store.partition_of("users/s:ada")] == tickets(dead)
 
 
@@ -73,13 +73,13 @@ def test_who_replays_and_discards_is_logged(run, dead, caplog, monkeypatch):
     assert told[1].by.startswith(f"{os.getuid()}@")
 
 
-def test_reconciling_by_the_command_line_asks_workers(run, pipeline, broker_wire):
+def test_reconciling_by_the_command_line_asks_workers(run, pipeline, depths):
     """So is that of what reconciling finds waiting."""
     overdue(pipeline)
 
     assert "unscheduled" in run("reconcile", "--all").output
 
-    assert 1 == broker_wire.call("LLEN", "flush")
+    wait_for_tasks(depths, 1)
 
 
 @pytest.mark.parametrize("why", ["no Celery", "no such broker"])

@@ -122,7 +122,7 @@ def test_replay_of_a_conflict(letters, store):
     assert (version, body, -1) == (entry.version, entry.body, ttl)
     assert is_pending(store, ada)
     store._wire.call("DEL", partition_keys(store.partition_of(ada.member)).entry(ada.member))
-    assert not store.loads.fill(ada.member, "late", entry, ttl_ms=5_000)
+    assert not store.loads.fill(ada.member, "late", entry, ttl_ms=5_000).is_stored
 
 
 def test_replay_of_a_deletion_in_conflict(letters, store):

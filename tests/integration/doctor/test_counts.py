@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -82,6 +83,41 @@ def test_the_doctor_looks_at_it(patient, tmp_path):
     """It is one of all findings, also where no temporary directory can be had."""
     patient.settings = patient.settings.model_copy(update={"metrics_dir": tmp_path})
     assert [f"nobody counts in {tmp_path} now"] == [one.found for one in counts.check(patient)]
+
+
+def test_the_directory_of_what_was_seen_last(patient, tmp_path, monkeypatch):
+    """Nobody makes it: one that is missing, or that may not be written, is told, and what is not told then."""
+
+    def found(path):
+        patient.settings = patient.settings.model_copy(update={"metrics_dir": tmp_path, "state_dir": path})
+        return next(one for one in counts.check(patient) if one.check == "state directory")
+
+    assert Level.OK is found(tmp_path).level
+    (tmp_path / "file").touch()
+    for name, why in (("away", "is not there"), ("file", "is no directory")):
+        one = found(tmp_path / name)
+        assert (Level.WARNING, True) == (one.level, why in one.found), one
+        assert "make it, or set WRITEBEHIND_STATE_DIR" in one.advice
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert "cannot be written" in found(tmp_path).found
+
+
+def test_a_state_directory_below_one_that_nobody_may_enter(monkeypatch, tmp_path):
+    """Nobody can tell what is there, which is no reason to end."""
+
+    def refused(path: Path) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    found = counts.state(tmp_path / "closed" / "state")
+    assert Level.WARNING == found.level
+    assert "cannot be looked at: [Errno 13] Permission denied" in found.found
+
+
+def test_no_state_directory_is_set(patient, tmp_path):
+    """Then nothing is said about it."""
+    patient.settings = patient.settings.model_copy(update={"metrics_dir": tmp_path, "state_dir": None})
+    assert ["counts"] == [one.check for one in counts.check(patient)]
 
 
 def test_no_temporary_directory(patient, monkeypatch):

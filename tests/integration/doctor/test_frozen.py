@@ -12,6 +12,7 @@ import pytest
 
 from tests.proxy import Proxy
 from tests.servers import freeze, resume
+from tests.tiers import long
 from tests.waiting import wait_until
 from writebehind import Pipeline, connect
 from writebehind.change_stream.listener_state import ListenerState
@@ -137,7 +138,9 @@ def stop(process: Popen, role: str, pipeline: Pipeline) -> None:
 
 
 def to_do(pipeline: Pipeline) -> dict[str, str]:
-    return {one["about"]: one["advice"] for one in pipeline.status()["to_do"]}
+    """What is to be done, but for queues that nobody consumes."""
+    steps = pipeline.status()["to_do"]
+    return {one["about"]: one["advice"] for one in steps if one["condition"] not in {"no-worker", "queue"}}
 
 
 def test_a_stopped_beat(patient, monkeypatch, caplog):
@@ -150,7 +153,7 @@ def test_a_stopped_beat(patient, monkeypatch, caplog):
         assert ({}, Level.OK) == (to_do(patient), found_of(patient, "beat").level)
         stop(process, BEAT, patient)
         one = found_of(patient, "beat")
-        assert (Level.FAILURE, True) == (
+        assert (Level.WARNING, True) == (
             one.level,
             f"process {process.pid} on {socket.gethostname()} is stopped" in one.found,
         )
@@ -167,6 +170,18 @@ def test_a_stopped_beat(patient, monkeypatch, caplog):
         assert ["beat_silent", "beat_back"] == events(caplog)
 
 
+def test_a_system_that_is_started_again_waits_for_its_first_sweep(patient, monkeypatch, caplog):
+    """Its exporter blames nobody for sweeps that are missing since before it began."""
+    clock = [1_000.0]
+    monkeypatch.setattr("writebehind.history.recorder.monotonic", lambda: clock[0])
+    ran(patient, SWEEP, 24)
+    recorder = patient.recorder()
+    for watched_s, told in ((0, []), (15, []), (25, ["beat_silent"])):
+        clock[0] = 1_000.0 + watched_s
+        assert recorder.step()
+        assert told == events(caplog)
+
+
 def test_a_beat_that_may_be_frozen_elsewhere(patient, monkeypatch):
     """It counts as away after four intervals; its process is named, and starting it is for one that has ended."""
     patient.store.workers.record_proof("worker@here", QUEUES)
@@ -180,7 +195,7 @@ def test_a_beat_that_may_be_frozen_elsewhere(patient, monkeypatch):
             patient.store._wire.call(
                 "HSET", keys.RUNS, SWEEP, b"%d %b" % (patient.store.now_ms() - 1000 * ago_s, told)
             )
-            assert is_away is ("beat" in to_do(patient)) is (found_of(patient, "beat").level is Level.FAILURE)
+            assert is_away is ("beat" in to_do(patient)) is (found_of(patient, "beat").level is Level.WARNING)
         advice = to_do(patient)["beat"]
     assert to_do(patient)["beat"].startswith("start beat as in the Procfile")  # it has ended
     assert f"`kill -CONT {process.pid}` lets a frozen one go on; one that has ended is to be started" in advice
@@ -195,7 +210,7 @@ def test_a_stopped_exporter(patient, monkeypatch, caplog):
         assert {} == to_do(patient)
         stop(process, EXPORTER, patient)
         one = found_of(patient, "exporter")
-        assert (Level.FAILURE, True) == (
+        assert (Level.WARNING, True) == (
             one.level,
             f"process {process.pid} on {socket.gethostname()} is stopped" in one.found,
         )
@@ -238,12 +253,15 @@ def test_sweeps_that_beat_asks_for_and_no_worker_carries_out(patient, monkeypatc
     ran(patient, SWEEP, 24)
     patient.store.attendance.note(BEAT)
     one = found_of(patient, "beat")
-    assert (Level.FAILURE, True) == (one.level, one.found.endswith("s ago, and no worker carries it out")), one
+    assert (Level.WARNING, True) == (one.level, one.found.endswith("s ago, and no worker carries it out")), one
     assert one.advice.startswith("look at the log of worker@here, and whether messages wait in the queue")
     assert {"beat": one.advice} == to_do(patient)
 
 
-@pytest.mark.parametrize(("task", "late_s"), [(RECONCILE, 100), (WARM, 150), (DECAY, 150), (AUDIT, 100)])
+@pytest.mark.parametrize(
+    ("task", "late_s"),
+    [(RECONCILE, 100), *(pytest.param(*one, marks=long) for one in ((WARM, 150), (DECAY, 150), (AUDIT, 100)))],
+)
 def test_a_periodic_task_that_does_not_run_while_sweeps_do(patient, task, late_s):
     """Each place says so, of what one decides: the status, its table, and the doctor."""
     patient.store.workers.record_proof("worker@here", QUEUES)
@@ -321,6 +339,49 @@ def test_who_was_silent_in_an_outage_of_redis_is_given_time_after_it(patient, mo
     assert {"exporter", "listener", f"task {RECONCILE}", f"task {WARM}"} == who_is_missing(patient)
 
 
+@pytest.mark.parametrize(("seen_s", "is_silent"), [(2, True), (7, False), (12, True)])
+def test_a_listener_is_given_time_where_nobody_has_seen_redis_either(patient, seen_s, is_silent):
+    """It is told once others have; and nothing excuses for long that all are gone."""
+    listened(patient, ago_s=seen_s + 0.5 if not is_silent else 8)
+    patient.store._wire.call("ZADD", keys.OBSERVED, patient.store.now_ms() - 1000 * seen_s, "redis-seen")
+    assert is_silent is patient.status()["listener"]["is_silent"]
+
+
+def test_who_is_waited_for_after_an_outage_of_redis(patient, monkeypatch):
+    """Its worker is no fault, and of beat nobody says that its sweeps run: nothing has been seen of it yet."""
+    monkeypatch.setattr(processes, "MOST_PATIENCE_S", 0)
+    wire, now = patient.store._wire, patient.store.now_ms()
+    patient.store.workers.record_proof("w@here", QUEUES)
+    wire.call("ZADD", keys.WORKERS, now - 304_000, "w@here")
+    wire.call("ZADD", keys.CONSUMERS, *(part for queue in QUEUES for part in (now - 304_000, f"w@here {queue}")))
+    ran(patient, SWEEP, 304)
+    ran(patient, RECONCILE, 3_000)
+    before = patient.status()
+    assert ([*QUEUES], "critical") == (before["unconsumed"], before["to_do"][0]["severity"])
+    outage(patient, began_s=301, ended_s=1)
+    status = patient.status()
+    assert ([], [], ["w@here"]) == (
+        status["unconsumed"],
+        status["silent_workers"],
+        [one["worker"] for one in status["awaited_workers"]],
+    )
+    assert [] == status["to_do"]
+    told = {one.check: one for one in processes.check(patient)}
+    for check in ("worker w@here", "beat", *(f"queue {queue}" for queue in QUEUES)):
+        assert Level.OK is told[check].level, told[check]
+        assert "wait" in told[check].found, told[check]
+
+
+def test_an_exporter_that_pauses_is_not_silent(patient):
+    """Where recording takes much of a core it records seldom, and notes meanwhile that it is at work."""
+    record(patient, ago_s=200)
+    assert "exporter" in to_do(patient)
+    patient.store.attendance.note(EXPORTER)
+    exporter = patient.status()["exporter"]
+    assert (False, True) == (exporter["is_silent"], exporter["recorded_seconds_ago"] >= 200)
+    assert "exporter" not in to_do(patient)
+
+
 @pytest.mark.parametrize(
     ("began_s", "ended_s"),
     [(41, 1), (650, 610), (-3560, -3600)],
@@ -363,3 +424,12 @@ def found_of(pipeline: Pipeline, check: str) -> Finding:
 
 def events(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [one.event for one in caplog.records if hasattr(one, "event")]
+
+
+def test_a_frozen_listener_is_a_line_of_the_log(patient, caplog):
+    """As a worker sees that sweeps; one that is just started anew is none."""
+    for ago_s in (5, 20, 20, 0):
+        listened(patient, ago_s)
+        patient.maintenance.sweep()
+
+    assert ["listener_silent", "listener_back"] == [one for one in events(caplog) if one.startswith("listener")]

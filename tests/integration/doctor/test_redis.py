@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,11 +14,13 @@ from tests.integration.doctor.conftest import found
 from tests.servers import forget_replicas
 from writebehind import CollectionSettings, Pipeline
 from writebehind.errors import ConfigurationError, RedisUnavailableError
-from writebehind.operations.doctor import Level, check_start, redis
+from writebehind.local.embedded import EmbeddedRedis
+from writebehind.operations.doctor import Finding, Level, check_start, redis
 from writebehind.redis import keys
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.wire import Wire
+from writebehind.settings.running import DATA_DIR, STATE_FILE
 
 
 @pytest.mark.parametrize(
@@ -153,6 +159,56 @@ def test_the_append_only_file_cannot_be_written():
     assert not redis.persistence(facts).fatal  # it refuses writes by itself, and may have room again soon
     for fact in ("aof_last_bgrewrite_status", "rdb_last_bgsave_status"):
         assert Level.WARNING is redis.persistence({"aof_enabled": "1", fact: "err"}).level
+
+
+@pytest.fixture
+def of_up(tmp_path, monkeypatch, settings, mongo_client) -> Iterator[tuple[EmbeddedRedis, Pipeline]]:
+    """A server with an append-only file, as a system that runs in this directory has it."""
+    monkeypatch.chdir(tmp_path)
+    with EmbeddedRedis(tmp_path / DATA_DIR) as server:
+        state = {
+            "redis_url": server.url,
+            "mongodb_url": settings.mongodb_url,
+            "mongodb_database": settings.mongodb_database,
+            "embedded": {"redis": server.title},
+            "data_dir": str(tmp_path / DATA_DIR),
+            "pid": os.getpid(),
+        }
+        (tmp_path / DATA_DIR / STATE_FILE).write_text(json.dumps(state))
+        changed = settings.model_copy(update={"redis_url": server.url, "broker_url": ""})
+        wire = Wire(connection_pool(server.url, 5_000))
+        yield server, Pipeline(changed, wire=wire, client=mongo_client)
+        wire.close()
+
+
+def test_a_directory_that_was_taken_away_under_it(of_up, tmp_path):
+    """It writes on, to files that its next start does not find."""
+    _, pipeline = of_up
+    home = tmp_path / DATA_DIR / "redis"
+    assert Level.OK is persistence_of(pipeline).level
+
+    home.rename(tmp_path / "elsewhere")
+    moved = persistence_of(pipeline)
+    assert (Level.FAILURE, True) == (moved.level, f"{tmp_path / 'elsewhere'}/data" in moved.found)
+    assert f"move it back to {home}" in moved.advice
+    (tmp_path / "elsewhere").rename(home)
+    assert Level.OK is persistence_of(pipeline).level
+
+    shutil.rmtree(home)
+    deleted = persistence_of(pipeline)
+    assert (Level.FAILURE, True) == (deleted.level, "is not there any more" in deleted.found)
+    assert "drain" in deleted.advice
+    pipeline.store._wire.call("CONFIG", "SET", "appendonly", "no")
+    assert "is off" in persistence_of(pipeline).found
+
+
+def persistence_of(pipeline: Pipeline) -> Finding:
+    return next(one for one in redis.check(pipeline) if one.check == "redis persistence")
+
+
+def test_a_directory_that_nobody_tells():
+    """As of a Redis that others run, whose configuration may not be read."""
+    assert redis.lost_files(None, Path("/home/of/redis")) is None
 
 
 def test_partitions(patient):

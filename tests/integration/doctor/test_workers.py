@@ -239,10 +239,14 @@ def test_a_worker_that_was_killed_has_ended(patient, monkeypatch):
             workers.record_proof("killed@test", ["flush"])
         wire.call("ZADD", keys.WORKERS, patient.store.now_ms() - 60_000, "killed@test")
         assert {"killed@test": ["flush"]} == silent(patient)
+        wire.call("ZADD", keys.WORKERS, patient.store.now_ms(), "killed@test")
+        assert {} == silent(patient)
     finally:
         process.kill()
         process.wait()
 
+    status = patient.status()  # at once, though its proof is not old
+    assert (0, ["flush"]) == (status["workers"], [one for one in status["unconsumed"] if one == "flush"])
     assert {} == silent(patient)
     (ended,) = patient.status()["ended_workers"]
     assert ("killed@test", ("flush",)) == (ended["worker"], ended["queues"])

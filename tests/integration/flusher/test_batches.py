@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import bson
 
 from tests.commits import commit_one
@@ -11,6 +13,7 @@ from writebehind.documents.entry import Entry, Kind
 from writebehind.documents.ids import DocumentId
 from writebehind.documents.raw_bson import etag
 from writebehind.flushing.batches import READ_SLICE
+from writebehind.redis import scripts
 from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import partition_keys
 
@@ -30,6 +33,28 @@ def test_a_flush_brings_everything_that_is_due(pipeline, users, flusher, hints):
     assert versions == {one["_id"]: one["_v"] for one in users.find()}
     assert 0 == pipeline.status()["pending"]
     assert [] == hints
+
+
+def test_a_flush_takes_six_round_trips(pipeline, users, flusher, monkeypatch):
+    """Claimed, read, noted, settled; let go of by the claim that finds nothing more; and counted."""
+    ada, bob = names(pipeline, 2)
+    commit(pipeline, ada, n=1)
+    flusher.flush(PARTITION)  # Redis knows the steps by now, and this process the pauses
+    commit(pipeline, bob, n=1)
+    wire = pipeline.store.pending._wire
+    sent, exchange = [], wire.exchange
+    monkeypatch.setattr(wire, "exchange", lambda some: sent.append([named(one) for one in some]) or exchange(some))
+
+    flusher.flush(PARTITION)
+
+    steps = ["claim"], ["MGET"], ["GET", "record_sending"], ["settle"], ["claim"], ["count_flushed", "HINCRBY"]
+    assert [*steps] == [one for one in sent if one != ["HGETALL"]]  # a look at pauses, once a second
+    assert 2 == users.count_documents({})
+
+
+def named(command: Sequence[object]) -> str:
+    """A command by its name, a step by its own."""
+    return next((one.name for one in scripts.steps() if one.sha1 == command[1]), str(command[0]))
 
 
 def test_writes_to_one_document_are_coalesced(pipeline, users, flusher):

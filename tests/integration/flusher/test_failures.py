@@ -15,7 +15,7 @@ from writebehind.flushing.flusher import FlushInterruptedError, backoff_ms
 from writebehind.redis.keys import partition_keys
 
 
-def test_a_refused_document_is_buried_alone(pipeline, users, flusher):
+def test_a_refused_document_is_buried_alone(pipeline, users, flusher, caplog):
     """A document that MongoDB refuses becomes a dead letter with the reason; readers still see it."""
     users.create_index("mail", unique=True)
     first, twin, other = names(pipeline, 3)
@@ -32,6 +32,7 @@ def test_a_refused_document_is_buried_alone(pipeline, users, flusher):
     assert b'"reason":"refused"' in letter
     assert b'"code":11000' in letter
     assert pipeline.store.cache.get(f"users/s:{twin}")[0].exists
+    assert f"dead letter users {twin} version " in caplog.text  # as commands take it
 
 
 def test_a_conflict_keeps_what_mongodb_has(pipeline, users, flusher):

@@ -73,6 +73,18 @@ def test_everything(pipeline, flusher, users, of_partition, hints):
     assert 6 == users.count_documents({})
 
 
+def test_a_pause_that_is_lost_with_what_waited_is_told_as_such(pipeline, flusher, valkey_wire, caplog):
+    """A flusher cannot tell it from one that was ended, and says so."""
+    commit(pipeline, names(pipeline, 1)[0], n=1)
+    pause(pipeline)
+    flusher.flush(PARTITION)
+    valkey_wire.call("FLUSHALL")
+    flusher.flush(PARTITION)
+    (line,) = (one.message for one in caplog.records if "flushing goes on" in one.message)
+    assert "Redis has lost its data" in line
+    assert "nothing is to be done" not in line
+
+
 @pytest.mark.parametrize("collection", [None, "users"])
 def test_the_end_is_known_at_once(pipeline, flusher, users, settings, monkeypatch, collection):
     """A flush that the end of a pause asks for knows of the end, however short ago its worker saw the pause."""

@@ -8,6 +8,7 @@ from tests.flushing import flusher_of, limits
 from tests.integration.flusher.conftest import PARTITION, commit, names
 from tests.waiting import wait_until
 from writebehind import Pipeline
+from writebehind.errors import RedisUnavailableError
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.redis.keys import partition_keys
 
@@ -60,6 +61,30 @@ def test_stop_ends_a_flush_after_its_batch(pipeline, users, hints, monkeypatch):
     assert (2, 1, 0) == (summary.persisted, len(hints), hints[0].delay_ms)
     pipeline.flusher.flush(PARTITION, ticket=hints[0].ticket)
     assert 6 == users.count_documents({})
+
+
+def test_a_flusher_that_loses_redis_in_the_middle_lets_go_once_it_is_back(pipeline, users, hints, monkeypatch):
+    """Nobody waits for the end of its lease, and what it has not settled is hinted at."""
+    [ada] = names(pipeline, 1)
+    commit(pipeline, ada)
+    wire, original = pipeline.store._wire, pipeline.sink.write
+    exchange, lost = wire.exchange, [RedisUnavailableError("Redis does not answer")] * 3
+
+    def write(collection, writes, **limit):
+        monkeypatch.setattr(wire, "exchange", lambda commands: exchange(commands) if not lost else fail())
+        return original(collection, writes, **limit)
+
+    def fail() -> None:
+        raise lost.pop()
+
+    monkeypatch.setattr(pipeline.sink, "write", write)
+    with pytest.raises(RedisUnavailableError):
+        pipeline.flusher.flush(PARTITION)
+
+    assert ([], 0) == (lost, wire.call("EXISTS", partition_keys(PARTITION).lease))
+    assert 1 == len(hints)
+    pipeline.flusher.flush(PARTITION, ticket=hints[0].ticket)
+    assert (1, 0) == (users.count_documents({}), pipeline.status()["pending"])
 
 
 def test_a_dead_flushers_work_is_taken_over(pipeline, users, hints, mongo_client):

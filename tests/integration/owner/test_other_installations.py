@@ -164,9 +164,10 @@ def test_operations_of_another_installation(pipeline, foreign, act):
         ("dead-letters", "list"),
     ],
 )
-def test_commands_of_another_installation(pipeline, run, monkeypatch, command):
+def test_commands_of_another_installation(pipeline, run, monkeypatch, tmp_path, command):
     """A command whose settings name another database does not start, and says what to do."""
     pipeline.check()
+    monkeypatch.setenv("WRITEBEHIND_METRICS_DIR", str(tmp_path))  # `listen` would choose one
     monkeypatch.setenv("MONGODB_DATABASE", "of_others")
     with pytest.raises(ForeignDatabaseError, match=r"not to 'of_others': set REDIS_URL"):
         run(*command)

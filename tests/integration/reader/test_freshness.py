@@ -158,7 +158,7 @@ def test_near_its_end_one_reader_refreshes(cached, reader, store, sink):
 def test_nobody_waits_when_a_hot_document_expires(store, users, mongo_client, database_name):
     """Read all the time by two processes for four TTLs: MongoDB is read once in each, always in the background."""
     users.insert_one({"_id": "ada", "name": "Ada"})
-    fresh = CollectionSettings(ttl=2)  # a tenth of it is what a refresh has on a busy machine
+    fresh = CollectionSettings(ttl=4)  # a tenth of it is what a refresh has on a busy machine
     sinks = [CountingSink(mongo_client, database_name, timeout_ms=5_000) for _ in range(2)]
     readers = [reader_of(store, sink, load_timeout_ms=5_000, settings=lambda _: fresh) for sink in sinks]
     assert Source.MISS is readers[0].get(ADA, fresh).source

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.integration.conftest import full
+from tests.integration.conftest import evicting, full
 from tests.integration.reader.conftest import SETTINGS
-from tests.reading import ADA, commit, name_in
+from tests.reading import ADA, commit, name_in, reader_of
 from tests.waiting import wait_until
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
@@ -96,3 +96,68 @@ def test_what_cannot_be_kept_for_a_condition(pipeline, valkey_wire):
     with full(valkey_wire), pytest.raises(RedisFullError):
         pipeline.reader.look(ADA, SETTINGS, keep=True)
     assert [] == valkey_wire.call("KEYS", "wb:*load:*")
+
+
+@pytest.mark.parametrize("policy", ["volatile-lru", "volatile-ttl", "noeviction"])
+def test_what_is_cold_costs_one_load(store, sink, users, valkey_wire, policy):
+    """Also where a full Redis has nothing to evict but the rights to load."""
+    users.insert_many([{"_id": name, "name": name} for name in ("ada", "bob", "cy")])
+    ids = [DocumentId.of("users", name) for name in ("ada", "bob", "cy", "nobody")]
+    reader = reader_of(store, sink, load_timeout_ms=5_000, is_full=lambda: True)
+    with evicting(valkey_wire, policy):
+        for one in ids:
+            read = reader.get(one, SETTINGS)
+            assert (one.text != "nobody", Source.MISS, False) == (read.entry.exists, read.source, read.stored)
+        assert 4 == sink.reads
+        found = reader.get_many(ids, SETTINGS)
+        assert ([True] * 3 + [False], 8) == ([one.exists for one in found], sink.reads)
+        with pytest.raises(RedisFullError):
+            reader.look(ADA, SETTINGS, keep=True)
+        assert 9 == sink.reads
+
+
+def test_what_is_cold_before_it_is_seen_that_redis_is_full(reader, sink, users, valkey_wire):
+    """The right may also have gone with an invalidation: it is loaded once more, and then answered."""
+    users.insert_one({"_id": "ada", "name": "Ada"})
+    with evicting(valkey_wire, "volatile-lru"):
+        assert "Ada" == name_in(reader.get(ADA, SETTINGS).entry)
+        assert 2 == sink.reads
+
+
+def test_what_is_loaded_without_a_right_is_not_shared(store, sink, users, valkey_wire, monkeypatch):
+    """Who joins a load after a write is not told what is older, though nothing of the write is left."""
+    users.insert_one({"_id": "ada", "name": "old"})
+    reader = reader_of(store, sink, load_timeout_ms=5_000, is_full=lambda: True)
+    flights, boarded = reader._loader._flights, []
+    board = flights.board
+    monkeypatch.setattr(flights, "board", lambda key: boarded.append(board(key)) or boarded[-1])
+    sink.may_answer.clear()
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(reader.get, ADA, SETTINGS)
+        assert sink.reading.wait(10)
+        users.update_one({"_id": "ada"}, {"$set": {"name": "new"}})  # acknowledged, flushed, settled and evicted
+        valkey_wire.call("DEL", partition_keys(store.partition_of(ADA.member)).load(ADA.member))
+        second = threads.submit(reader.get, ADA, SETTINGS)
+        wait_until(lambda: len(boarded) == 2, "the other one to join", 10)
+        sink.may_answer.set()
+        assert ["old", "new"] == [name_in(one.result(10).entry) for one in (first, second)]
+
+
+@pytest.mark.parametrize("reads", ["one", "many"])
+def test_a_deletion_is_forgotten_during_a_load(store, sink, users, reads):
+    """What a late flusher has brought back is not shown, though Redis has forgotten the deletion."""
+    of = partition_keys(store.partition_of(ADA.member))
+    users.insert_one({"_id": "ada", "name": "old", "_v": 5})
+    store._wire.call("ZADD", of.deleted, 9, ADA.member)
+    reader = reader_of(store, sink, load_timeout_ms=5_000, is_full=lambda: True)
+    sink.may_answer.clear()
+    with ThreadPoolExecutor(1) as threads:
+        if reads == "one":
+            reading = threads.submit(lambda: reader.get(ADA, SETTINGS).entry)
+        else:
+            reading = threads.submit(lambda: reader.get_many([ADA], SETTINGS)[0])
+        assert sink.reading.wait(10)
+        store._wire.call("DEL", of.deleted, of.load(ADA.member))  # audited; and the right is evicted
+        sink.may_answer.set()
+        assert not reading.result(10).exists
+    assert 1 == sink.reads

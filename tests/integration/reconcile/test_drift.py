@@ -63,7 +63,8 @@ def plant_all(pipeline: Pipeline, users, stored) -> dict[Drift, list[str]]:
     wire.call("DEL", of(pipeline, "u4").scheduled)
     partition = pipeline.store.partition_of(member("u5"))
     return {
-        Drift.STALE_ENTRY: [member(name) for name in ("u0", "u1", "u2", "nobody")],
+        Drift.STALE_ENTRY: [member(name) for name in ("u0", "u2", "nobody")],
+        Drift.VANISHED: [member("u1")],
         Drift.DAMAGED_ENTRY: [member("u9")],
         Drift.LOST_IN_MONGODB: [member("u3")],
         Drift.RESURRECTED: [member("u11")],

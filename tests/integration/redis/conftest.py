@@ -10,7 +10,7 @@ from writebehind.documents.ids import DocumentId
 from writebehind.mongodb.outcomes import Write
 from writebehind.redis.commits import Commit, CommitRequest
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.pending import Settled
+from writebehind.redis.pending import AT_ONCE, Settled
 from writebehind.redis.store import Store
 from writebehind.redis.wire import Wire
 
@@ -60,6 +60,10 @@ def settle(store: Store, member: str, version: int, *, ttl_ms: int = TTL_MS, del
 
 def claim(store: Store, token: str = "t", *, limit: int = 10, lease_ms: int = 5_000, ticket: str = ""):
     return store.pending.claim(0, token, lease_ms=lease_ms, limit=limit, ticket=ticket)
+
+
+def claim_or_release(store: Store, token: str = "t"):
+    return store.pending.claim(0, token, lease_ms=5_000, limit=10, or_release=AT_ONCE)
 
 
 def is_pending(store: Store, member: str) -> bool:

@@ -86,7 +86,7 @@ def test_a_burial_takes_the_token(store):
 
     assert store.pending.bury(member, version, b"conflict", drop_entry=True)
 
-    assert not store.loads.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
+    assert not store.loads.fill(member, "slow", document("old"), ttl_ms=TTL_MS).is_stored
 
 
 def test_a_lost_entry_is_buried(store):

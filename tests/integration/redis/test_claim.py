@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from tests.integration.redis.conftest import claim, commit, members, newest, settle
+from tests.integration.redis.conftest import claim, claim_or_release, commit, members, newest, settle
 from tests.waiting import wait_until
 from writebehind.flushing.attempts import postpone
 from writebehind.mongodb.outcomes import Outcome, Result
 from writebehind.redis.keys import partition_keys
+from writebehind.redis.pending import Released, UntilNext
 
 
 def test_what_is_due_soon_goes_along_with_what_is_due(store):
@@ -102,6 +103,36 @@ def test_release_asks_for_another_task_while_members_are_pending(store):
     assert claim(store, "u", ticket=hint.ticket) == []
 
 
+def test_a_claim_that_finds_nothing_due_lets_go_in_the_same_step(store):
+    """It says when the next task is wanted, as `release` does; who comes with its ticket may claim."""
+    first, second = members(store, 2)
+    version = commit(store, first).version
+    assert [first] == claim_or_release(store)
+    assert [first] == claim_or_release(store)  # it is due still: kept, and renewed
+    assert claim(store, "other") is None
+    commit(store, second, delay_ms=40_000)
+    settle(store, first, version)
+
+    released = claim_or_release(store)
+
+    assert (0, True) == (released.hint.partition, 30_000 < released.hint.delay_ms <= 40_000)
+    assert commit(store, second, delay_ms=40_000).ticket == ""  # that task is on its way
+    assert claim(store, "other", ticket=released.hint.ticket) == []
+
+
+def test_a_claim_that_finds_nothing_pending_asks_for_no_task(store):
+    """The next write does; and where another flusher is at work, nothing is let go of."""
+    assert Released(None) == claim_or_release(store)
+    [member] = members(store, 1)
+    assert commit(store, member).ticket
+    claim(store, "owner")
+    settle(store, member, newest(store, member).entry.version)
+
+    assert claim_or_release(store) is None
+
+    assert claim(store, "other") is None
+
+
 def test_release_of_an_empty_partition(store):
     """When nothing is pending nobody is asked for, and the next write asks again."""
     [member] = members(store, 1)
@@ -120,7 +151,7 @@ def test_release_waits_at_least_as_long_as_asked(store):
     commit(store, member)
     claim(store)
 
-    hint = store.pending.release(0, "t", least_delay_ms=700)
+    hint = store.pending.release(0, "t", UntilNext(700))
 
     assert hint is not None
     assert 700 == hint.delay_ms
@@ -160,15 +191,16 @@ def test_a_lease_is_renewed_by_its_owner(store):
 
 
 def test_what_a_clock_has_left_behind_is_due(store):
-    """Nobody has asked for so late a time: it is claimed, swept, and its attempts count."""
+    """Nobody has asked for so late a time: a task is wanted now, it is claimed, swept, and its attempts count."""
     [member] = members(store, 1)
     commit(store, member)
     of = partition_keys(0)
     store.pending.record_sending(0, {member: newest(store, member).entry})
     behind = store.now_ms() + 2 * store.pending.longest_wait_ms
     store._wire.call("ZADD", of.pending, behind, member)
-    store._wire.call("DEL", of.scheduled)
 
+    assert 0 == store.pending.release(0, "t").delay_ms
+    store._wire.call("DEL", of.scheduled)
     assert store.pending.sweep(0, overdue_ms=60_000)[1] is not None
     store._wire.call("DEL", of.scheduled)
     assert [member] == claim(store)

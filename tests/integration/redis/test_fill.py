@@ -128,7 +128,7 @@ def test_a_fill_never_hides_what_came_in_between(store, between):
             settle(store, member, version, ttl_ms=0)
     before, _ = store.cache.get(member)
 
-    assert not store.loads.fill(member, "slow", document("old"), ttl_ms=TTL_MS)
+    assert not store.loads.fill(member, "slow", document("old"), ttl_ms=TTL_MS).is_stored
 
     assert before == store.cache.get(member)[0]
 
@@ -138,6 +138,44 @@ def filled(store: Store, member: str, name: str = "old") -> Entry:
     assert store.loads.get_or_lease(member, "first", life_ms=5_000).may_load
     assert Filled.FILLED is store.loads.fill(member, "first", document(name), ttl_ms=TTL_MS)
     return document(name)
+
+
+def test_a_fill_without_its_right(store):
+    """What was loaded is good for the reader, unless something says otherwise; and nothing is stored."""
+    [member] = members(store, 1)
+    assert Filled.ALONE is store.loads.fill(member, "evicted", document("a"), ttl_ms=TTL_MS)
+    assert store.loads.get_or_lease(member, "next", life_ms=5_000).may_load
+    assert Filled.ALONE is store.loads.fill(member, "evicted", document("a"), ttl_ms=TTL_MS)
+    assert store.loads.may_fill(member, "next")  # the right of another reader stays
+    deletion = commit(store, member, DELETED).version
+    settle(store, member, deletion)
+    store._wire.call("DEL", store.cache.key(member))
+    late = replace(document("a"), version=deletion - 1)
+    assert Filled.DELETED_ALONE is store.loads.fill(member, "evicted", late, ttl_ms=TTL_MS)
+    assert (None, -2) == store.cache.get(member)
+    commit(store, member, document("b"))
+    assert store.loads.get_or_lease(member, "next", life_ms=5_000).entry is not None
+    assert Filled.REFUSED is store.loads.fill(member, "evicted", document("a"), ttl_ms=TTL_MS)
+    store._wire.call("DEL", store.cache.key(member))  # by hand: it is pending all the same
+    assert Filled.REFUSED is store.loads.fill(member, "evicted", document("a"), ttl_ms=TTL_MS)
+
+
+def test_a_deletion_that_is_forgotten_between_the_lease_and_the_fill(store):
+    """Whoever got the right to load knows it: what a late flusher has brought back is not answered."""
+    [member] = members(store, 1)
+    deletion = commit(store, member, DELETED).version
+    settle(store, member, deletion)
+    store._wire.call("DEL", store.cache.key(member))
+    lease = store.loads.get_or_lease(member, "evicted", life_ms=5_000)
+    assert (True, deletion) == (lease.may_load, lease.deletion)
+    assert 0 == store.loads.get_or_lease(member, "waits", life_ms=5_000).deletion
+    assert 1 == store.deletions.forget(0, {member: deletion})
+    store._wire.call("DEL", partition_keys(0).load(member))
+
+    for version, outcome in ((deletion - 1, Filled.DELETED_ALONE), (deletion + 1, Filled.ALONE)):
+        late = replace(document("a"), version=version)
+        assert outcome is store.loads.fill(member, "evicted", late, ttl_ms=TTL_MS, deletion=lease.deletion)
+    assert 0 == store.loads.get_or_lease(member, "next", life_ms=5_000).deletion
 
 
 @pytest.mark.parametrize("then", ["dropped", "evicted", "superseded"])

@@ -30,7 +30,7 @@ REFUSED: dict[str, tuple[list[tuple[str, ...]], tuple[str, ...], tuple[object, .
     "fill": (
         [TOKEN],
         ("{k}:entry", "{k}:load", "{k}:deleted", "{k}:pending", "{k}:hot", "{k}:heat"),
-        ("t", "0000000000000001N", 9_000, "users/s:a", 9_000, "", 0),
+        ("t", "0000000000000001N", 9_000, "users/s:a", 9_000, "", 0, 0),
         3,
     ),
     "fill_derived": ([TOKEN], ("{k}:alias", "{k}:load"), ("t", "users/s:a", 9_000), None),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from tests.commits import commit_one
 from tests.integration.redis.conftest import PARTITIONS
@@ -38,6 +39,42 @@ def test_counters_and_rate(store):
 
     assert {"persisted": 60, "batches": 2} == {name: n for name, n in store.metrics.counters().items() if n}
     assert 60 / 11 <= store.metrics.activity().persisted.per_second <= 60 / 10
+
+
+def test_a_flush_is_counted_in_one_round_trip(store, wire, monkeypatch):
+    """All that came of it; and the rate also where other hands have made a counter no number."""
+    store.metrics.count({"batches": 1}, persisted=3)  # Redis knows the step by now
+    sent, exchange = [], store.metrics._wire.exchange
+    monkeypatch.setattr(store.metrics._wire, "exchange", lambda some: sent.append(some) or exchange(some))
+    store.metrics.count({"persisted": 3, "batches": 1}, persisted=3)
+    assert 1 == len(sent)
+
+    wire.call("HSET", keys.COUNTERS, "batches", "x")
+    store.metrics.count({"persisted": 3, "batches": 1}, persisted=3)
+    assert {"persisted": 6} == {name: n for name, n in store.metrics.counters().items() if n}
+    assert 9 == sum(store.metrics.activity().persisted.by_second.values())
+
+
+def test_the_rate_is_counted_in_a_full_redis(store, monkeypatch):
+    """Which takes no counters: no flush fails for that."""
+    store.metrics.count({}, persisted=3)  # Redis knows the step by now
+    exchange = store.metrics._wire.exchange
+    full = OutOfMemoryError("OOM command not allowed when used memory > 'maxmemory'.")
+    with monkeypatch.context() as patched:
+        patched.setattr(store.metrics._wire, "exchange", lambda some: [*exchange(some[:1]), full])
+        store.metrics.count({"batches": 1}, persisted=3)
+    assert "batches" not in store.metrics.counters()
+    assert 6 == sum(store.metrics.activity().persisted.by_second.values())
+
+
+def test_a_flush_is_counted_in_a_new_server(store, wire):
+    """Which does not know the step yet: once."""
+    wire.call("SCRIPT", "FLUSH")
+    store.metrics.count({"batches": 1}, persisted=3)
+    assert (1, 3) == (
+        store.metrics.counters()["batches"],
+        sum(store.metrics.activity().persisted.by_second.values()),
+    )
 
 
 def test_workers_are_alive_for_a_while(store):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.integration.redis.conftest import claim, commit, members
 from writebehind.redis.keys import PAUSED, partition_keys
+from writebehind.redis.pending import UntilNext
 from writebehind.redis.shared.pauses import ALL
 
 
@@ -32,6 +33,21 @@ def test_set_aside_and_brought_back(store):
     assert [first] == told_of(store, "other", limit=1)
 
 
+def test_what_is_brought_home_is_as_old_as_it_was(store):
+    """It is due at home since it was due where it stood, set aside or not; what was not due yet is due now."""
+    for score, due_ms in ((2_000, 2_000), (2_000 - 10**13, 2_000), (10**14, None)):
+        [member] = members(store, 1, partition=1)
+        commit(store, member)
+        there, home = partition_keys(0), partition_keys(1)
+        store._wire.call("RENAME", home.entry(member), there.entry(member))
+        store._wire.call("RENAME", home.pending, there.pending)
+        store._wire.call("ZADD", there.pending, score, member)
+
+        assert store.misplaced.bring_home(0, member).is_pending
+        due = store.inspection.look(member, most_bytes=0).due_ms
+        assert due == due_ms or (due_ms is None and 0 <= store.now_ms() - due < 60_000)
+
+
 def test_as_many_as_stand_in_the_way(store):
     """One claim sets aside more than it returns; and what it does not reach the next one does, at once."""
     several = members(store, 60)
@@ -54,11 +70,11 @@ def test_the_task_of_a_pause(store):
     [member] = members(store, 1)
     commit(store, member)
     told_of(store, limit=0)
-    hint = store.pending.release(0, "t", least_delay_ms=5_000, all_paused=True)
+    hint = store.pending.release(0, "t", UntilNext(5_000, all_paused=True))
     assert hint is not None
     assert 5_000 == hint.delay_ms
     assert not commit(store, member).ticket
-    sooner = store.pending.release(0, "other", paused_ms=0)
+    sooner = store.pending.release(0, "other", UntilNext(paused_ms=0))
     assert sooner is not None
     assert sooner.delay_ms <= 0
     assert claim(store, ticket=hint.ticket) is None

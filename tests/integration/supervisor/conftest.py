@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -31,16 +32,20 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["WRITEBEHIND_PORT"])), Ok).s
 
 @pytest.fixture
 def procfile(tmp_path):
-    (tmp_path / "stub.py").write_text(WEB)
-    path = tmp_path / "Procfile"
-    path.write_text("web: exec python stub.py\nother: exec sleep 60\n")
-    return path
+    return _write_procfile(tmp_path)
 
 
 @pytest.fixture
 def stack(tmp_path, procfile):
     with Stack(tmp_path / "data", cwd=tmp_path, env=NOBODY, arguments=("--procfile", str(procfile))) as stack:
         yield stack
+
+
+def _write_procfile(directory: Path) -> Path:
+    (directory / "stub.py").write_text(WEB)
+    path = directory / "Procfile"
+    path.write_text("web: exec python stub.py\nother: exec sleep 60\n")
+    return path
 
 
 def _up(cwd, *arguments, **variables):

@@ -40,7 +40,7 @@ def test_a_killed_process_is_started_again(supervise, tmp_path):
     wait_until(lambda: _checked(supervisor).get("one", before["one"]) != before["one"], "the new process")
 
     assert before["other"] == supervisor.pids["other"]
-    assert "one ended with -9, starting it again" in (tmp_path / "system.log").read_text()
+    assert "one was ended by SIGKILL, starting it again" in (tmp_path / "system.log").read_text()
 
 
 def test_what_a_dead_process_started_is_ended_before_its_restart(supervise, tmp_path):

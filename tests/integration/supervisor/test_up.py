@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,15 +21,19 @@ from redis import Redis
 
 from tests.integration.supervisor.conftest import NOBODY, STUBBORN, _is_over, _up
 from tests.waiting import slowness, wait_until
-from writebehind import load_settings
+from writebehind import Pipeline, load_settings
 from writebehind.cli import cli
 from writebehind.cli.run import announcement
-from writebehind.local import embedded
-from writebehind.local import up as running
+from writebehind.local import embedded, own_servers
 from writebehind.local.output import MOST_WAITING
 from writebehind.local.stack import Stack
+from writebehind.local.supervisor import bound_to_parent
 from writebehind.local.up import Options, System
-from writebehind.settings.running import DATA_DIR, find
+from writebehind.operations.doctor import Level, api
+from writebehind.operations.running_here import remedies_here
+from writebehind.settings.running import DATA_DIR, find, state_of
+
+UP = [sys.executable, "-m", "writebehind", "up", "--port", "0"]
 
 
 def test_up_runs_without_an_api(tmp_path, procfile):
@@ -91,14 +96,36 @@ def test_up_starts_restarts_and_leaves_nothing(full_stack):
     assert [] == [process for process in everything if process.is_running() and not _is_over(process.pid)]
     said = (stack.data_dir / "log" / "system.log").read_text().splitlines()
     assert f"Valkey runs again, as process {changed['redis']}" in said
-    [ended] = [one for one in said if one.startswith("Valkey ended with -9, starting it again")]
+    [ended] = [one for one in said if one.startswith("Valkey was ended by SIGKILL, starting it again")]
     # They say what was only there then, where a process has looked by then.
     last = f"stopped; the data stays in {stack.data_dir}"
     assert said[-1].startswith(last)
-    for told in (ended.partition("again")[2], said[-1].removeprefix(last)):
-        assert not told or re.fullmatch(r"; at [\d:]+ \([\d.]+ s ago\) no documents were only in Redis", told), (
-            told
-        )
+    later = "; what was written after that is not counted"
+    for told, more in ((ended.partition("again")[2], later), (said[-1].removeprefix(last), "")):
+        form = rf"; at [\d:]+ \([\d.]+ s ago\) no documents were only in Redis{more}"
+        assert not told or re.fullmatch(form, told), told
+
+
+def test_a_data_directory_that_is_deleted_under_it_is_told(full_stack):
+    """Commands find it all the same, and the first Ctrl-C, which would lose what it has, does not end it."""
+    stack, data, log = full_stack, full_stack.data_dir, full_stack.data_dir / "log" / "system.log"
+    shutil.rmtree(data)
+    state = wait_until(lambda: state_of(data), "a new description", 30)
+    settings = load_settings(redis_url=stack.redis_url, mongodb_url=stack.mongodb_url)
+    assert (stack.redis_url, stack.mongodb_url) == (state["redis_url"], state["mongodb_url"])
+    (told, *_) = remedies_here(settings, state, timeout_s=5)
+    assert ("data-directory", "critical") == (told.condition, told.severity), told
+    with Pipeline(settings) as pipeline:
+        (found, *_) = api.check(pipeline, data)
+    assert (Level.FAILURE, "data directory") == (found.level, found.check), found
+    os.kill(stack.pid, signal.SIGINT)
+    wait_until(lambda: "not stopped: " in log.read_text(), "a line", 30)
+    assert f"{data}, {data / 'redis'}, {data / 'mongodb'} is not there any more" in log.read_text()
+
+    assert stack.stop() == 0
+
+    last = log.read_text().splitlines()[-1]
+    assert f"stopped; the data was in {data}: what was deleted there is lost, what was moved is not" in last
 
 
 def _see_that_passwords_are_known_beside_it_alone(stack):
@@ -120,7 +147,7 @@ def _see_that_passwords_are_known_beside_it_alone(stack):
 def test_a_server_whose_port_is_taken_does_not_end_the_system(monkeypatch, tmp_path):
     """An embedded server that cannot come back is tried again, and the processes stay; then it comes back."""
     monkeypatch.setattr(embedded, "PORT_WAIT_S", 0.1)
-    monkeypatch.setattr(running, "LONGEST_DELAY_S", 0.1)
+    monkeypatch.setattr(own_servers, "LONGEST_DELAY_S", 0.1)
     options = Options(port=0, quiet=True)
     system = System(load_settings(), options, tmp_path, {"web": "exec sleep 60"})
     log, pids = tmp_path / "log" / "system.log", lambda: system.check() or system.description()["pids"]
@@ -154,7 +181,7 @@ def test_up_goes_on_where_nobody_reads_what_it_prints(tmp_path, procfile):
     counts = "i=0; while :; do i=$((i+1)); [ $((i % 1000)) -gt 0 ] || echo $i > count; echo line $i; done"
     procfile.write_text(f"web: exec python stub.py\nchatty: {counts}\n")
     env = os.environ | NOBODY
-    command = [sys.executable, "-m", "writebehind", "up", "--port", "0", "--procfile", str(procfile)]
+    command = bound_to_parent([*UP, "--procfile", str(procfile)])
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE) as process:
         count = tmp_path / "count"
         wait_until(lambda: int(count.read_text()) > 3 * MOST_WAITING, "all to go on", 60)
@@ -167,7 +194,7 @@ def test_up_says_at_once_that_it_stops(tmp_path, procfile):
     """Ctrl-C is answered before anything has ended; a second one kills what is left; and the end is said."""
     procfile.write_text(f"web: exec python stub.py\nother: {STUBBORN}\n")
     env = os.environ | NOBODY
-    command = [sys.executable, "-m", "writebehind", "up", "--port", "0", "--procfile", str(procfile)]
+    command = bound_to_parent([*UP, "--procfile", str(procfile)])
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
         for line in takewhile(lambda line: line != "Ctrl-C stops everything.\n", process.stdout):
             assert "stopping" not in line
@@ -190,7 +217,7 @@ def test_up_says_at_once_that_it_stops(tmp_path, procfile):
 def test_up_uses_the_servers_that_are_configured(tmp_path, procfile):
     """Where a server is configured, none is started, and its password is not shown to people."""
     env = os.environ | {"REDIS_URL": "redis://:secret@127.0.0.1:1/0", "MONGODB_URL": "mongodb://127.0.0.1:2/"}
-    command = [sys.executable, "-m", "writebehind", "up", "--port", "0", "--quiet", "--procfile", str(procfile)]
+    command = bound_to_parent([*UP, "--quiet", "--procfile", str(procfile)])
     with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
         lines = "".join(takewhile(lambda line: line != "Ctrl-C stops everything.\n", process.stdout))
         running = json.loads((tmp_path / ".writebehind" / "up.json").read_text())
@@ -209,7 +236,7 @@ def _all_new(now, before, names):
 def test_all_that_up_prints_is_json_where_lines_are(tmp_path, procfile):
     """What is printed, what the supervisor says and that all is ready are objects, on both streams, to the end."""
     procfile.write_text("web: exec python stub.py\nother: echo so; exec sleep 60\n")
-    command = [sys.executable, "-m", "writebehind", "up", "--port", "0", "--procfile", str(procfile)]
+    command = bound_to_parent([*UP, "--procfile", str(procfile)])
     env = {**os.environ, **NOBODY, "WRITEBEHIND_LOG_FORMAT": "json"}
     with subprocess.Popen(
         command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

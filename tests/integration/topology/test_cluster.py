@@ -58,6 +58,24 @@ def role(node) -> bytes:
     return node.ask("ROLE")[0]
 
 
+def test_a_node_that_was_emptied_is_told(on_cluster, cluster):
+    """What was only there is lost, and nothing of what others have."""
+
+    def told() -> tuple[int, list[int]]:
+        figures = on_cluster.status()
+        return figures["pending"], [one["pending"] for one in figures["lost_data"]]
+
+    on_cluster.check()
+    for name in by_partition(on_cluster).values():
+        on_cluster.collection("slow").put(name, {})
+    assert (PARTITIONS, []) == told()
+    partition = 0
+    node_with(cluster, on_cluster.store.server_of(partition)).ask("FLUSHALL")
+    left, lost = told()
+    assert 0 < left < PARTITIONS
+    assert [PARTITIONS - left] == lost
+
+
 def test_documents_are_written_read_and_flushed(on_cluster, wire):
     """A document in each partition reaches Redis and MongoDB, on whichever node it is."""
     users = on_cluster.collection("users")

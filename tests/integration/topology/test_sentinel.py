@@ -38,7 +38,9 @@ def on_watched(settings, watched, mongo_client, hints) -> Iterator[Pipeline]:
 
 
 @pytest.mark.parametrize(
-    ("stop", "start"), [(Watched.kill, Watched.start), (freeze, resume)], ids=["killed", "hung"]
+    ("stop", "start"),
+    [(Watched.kill, Watched.start), pytest.param(freeze, resume, marks=long)],
+    ids=["killed", "hung"],
 )
 def test_a_failover(
     on_watched: Pipeline, watched: Sentinels, stop: Callable[[Watched], None], start: Callable[[Watched], object]
@@ -46,6 +48,7 @@ def test_a_failover(
     """The replica has what was replicated, takes writes, and its versions go on; all is flushed."""
     users = on_watched.collection("users")
     first = users.put("u1", {"n": 1}, durability=Durability.REPLICATED)
+    assert [] == on_watched.status()["lost_data"]
     old = watched.primary
     stop(old)
     try:
@@ -67,6 +70,7 @@ def test_a_failover(
     finally:
         start(old)
     wait_until(watched.is_whole, "the former primary to follow", 30)
+    assert [] == on_watched.status()["lost_data"]
     for one in range(on_watched.store.partitions):
         on_watched.flusher.flush(one)
     assert (0, 0) == (on_watched.status()["pending"], on_watched.status()["dead_letters"])

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import bson
 import pytest
 
-from tests.integration.conftest import flush_all
+from tests.integration.conftest import evicting, flush_all
 from tests.integration.unique_fields.conftest import after_once, lasting, name_of
 from writebehind import Pipeline, Settings
 from writebehind.errors import MongoUnavailableError
@@ -245,6 +245,30 @@ def test_redis_full(config, mongo_client, stored, tmp_path):
         for partition in range(4):
             pipeline.flusher.drain(partition, budget_s=5)
         assert (0, []) == (pipeline.status()["pending"], lasting(pipeline))
+
+
+@pytest.mark.parametrize("name", ["ada", "nobody"])
+def test_the_right_to_ask_is_evicted(users, stored, asked, valkey_wire, pipeline, monkeypatch, name):
+    """Redis is full, and has nothing else that it may evict: MongoDB is asked once all the same."""
+    stored.insert_one({"_id": "u1", "username": "ada"})
+    monkeypatch.setattr(pipeline.loader, "_is_full", lambda: True)
+    with evicting(valkey_wire, "volatile-lru"):
+        assert ("u1" if name == "ada" else None) == name_of(users, name)
+    assert [name] == asked
+
+
+def test_a_claim_that_came_in_between(users, stored, asked, valkey_wire, pipeline, monkeypatch):
+    """What MongoDB does not know yet is found, though the right to ask is gone."""
+    find_by = pipeline.sink.find_by
+
+    def overtaken(*wanted: object) -> object:
+        found = find_by(*wanted)
+        users.put("u2", {"username": "ada"})
+        monkeypatch.setattr(pipeline.sink, "find_by", find_by)
+        return found
+
+    monkeypatch.setattr(pipeline.sink, "find_by", overtaken)
+    assert "u2" == name_of(users, "ada")
 
 
 def test_mongodb_away(users, pipeline, asked, monkeypatch):

@@ -239,7 +239,6 @@ def unique(settings, valkey_wire, mongo_client) -> Pipeline:
     return pipeline
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("examples", [20, pytest.param(60, marks=long)])
 def test_documents_are_found_by_their_values(unique, examples):
     """Whatever order things happen in, a document is found by its last acknowledged value and by no other one."""

@@ -9,6 +9,7 @@ import pytest
 
 from tests.tokens import ALGORITHMS, AUDIENCE, ISSUER, KeyServer, claims, jwk, key_set, signed
 from tests.waiting import slowness, wait_until
+from writebehind import allowance
 from writebehind.access import issuer as issuers
 from writebehind.access import published
 from writebehind.access.issuer import Issuer, Tokens, Verified
@@ -149,6 +150,23 @@ def test_who_never_knew_a_key_says_so_and_waits_once(server, monkeypatch):
             ours.find(by("old"))
     assert time.monotonic() - began < 3 * slowness()
     assert ours.recognise(by("old")) is None
+
+
+def test_of_whom_is_not_let_in_yet_few_tokens_are_verified(server, verified, monkeypatch):
+    """To verify one takes half a millisecond of the event loop. Known ones need none, nor do the routes."""
+    now = [100.0]
+    monkeypatch.setattr(allowance, "monotonic", lambda: now[0])
+    ours, known = issuer(server.url), by("old")
+    assert ours.find(known)
+    wrong = f"{known[:-8]}AAAAAAAA"
+
+    for _ in range(2):
+        verified.clear()
+        assert not [one for _ in range(200) if (one := ours.recognise(wrong))]
+        assert ours.recognise(known)
+        assert issuers.MOST_RECOGNISED == len(verified)
+        assert ours.find(by("old", sub="bob"))
+        now[0] += 1
 
 
 def test_a_file_is_read_again(tmp_path, monkeypatch):

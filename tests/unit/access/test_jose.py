@@ -113,6 +113,10 @@ WRONG = {
     "sub too long": (claims(sub="a" * 256), "its subject"),
     "no scopes": (claims(scope=None), "no scope"),
     "scopes of others": (claims("openid email users:delete :read admin:x"), "no scope"),
+    **{
+        f"scopes parted by {one!r}": (claims(f"openid{one}admin"), "no scope")
+        for one in "\u00a0\u2003\t\n\u3000\x1c"
+    },
     "scopes of no kind": (claims({"users": "read"}), "no scope"),
     "scopes that are no texts": (claims([1, None, ["admin"]]), "no scope"),
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -43,6 +45,22 @@ def test_a_server_that_does_not_answer_with_a_set_is_told(mode, said):
         with pytest.raises(TokenKeysError, match=said):
             read(server.url)
         assert 1 == server.asked
+
+
+def test_what_is_no_answer_of_http_is_quoted():
+    """Nobody takes words of the other side for a field of the line."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as threads:
+
+        def answer() -> None:
+            with listening.accept()[0] as connection:
+                connection.recv(65_536)
+                connection.sendall(b'SSH-2.0 event=redis_lost "x"\x1b[2K\r\n\r\n')
+
+        answered = threads.submit(answer)
+        with pytest.raises(TokenKeysError) as told:
+            read(f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        answered.result()
+    assert str(told.value).endswith(r'''/: no answer of HTTP: "SSH-2.0 event=redis_lost \"x\"\x1b[2K"''')
 
 
 @pytest.mark.parametrize("mode", ["hang", "trickle"])

@@ -9,7 +9,15 @@ import pytest
 from tests.waiting import wait_until
 from writebehind.consistency.budget import MOST_WAIT_S, Budget
 from writebehind.consistency.observer import FLUSH_S, KEEP_S, LEASE_MS
-from writebehind.consistency.tally import CHANGES, ENTRIES, MOST_UNLISTED, UNOBSERVED_S, Tally, figures
+from writebehind.consistency.tally import (
+    CHANGES,
+    ENTRIES,
+    MOST_UNLISTED,
+    UNOBSERVED_S,
+    Tally,
+    figures,
+    is_observed,
+)
 from writebehind.consistency.verified import Verified, is_of
 from writebehind.tallies import families
 from writebehind.tallies.apart import ToldApart
@@ -71,7 +79,15 @@ def test_a_costly_step_is_paid_in_full_and_a_sleep_is_not(monkeypatch):
     assert 300 < owed_s < 3 / 0.009
     ticks["monotonic"] += owed_s
     assert 0 == budget.wait_s()
-    assert KEEP_S + FLUSH_S < LEASE_MS / 1000 < UNOBSERVED_S
+    assert KEEP_S + FLUSH_S < LEASE_MS / 1000 <= UNOBSERVED_S
+
+
+def test_figures_are_of_now_while_somebody_looks():
+    """Not once nobody has for some seconds, or ever; nor while MongoDB is away, which nobody can look at."""
+    assert is_observed(UNOBSERVED_S, is_mongodb_away=False)
+    assert not is_observed(UNOBSERVED_S + 1, is_mongodb_away=False)
+    assert not is_observed(None, is_mongodb_away=False)
+    assert not is_observed(0.5, is_mongodb_away=True)
 
 
 def test_mongodb_is_not_pressed():

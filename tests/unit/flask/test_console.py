@@ -71,9 +71,12 @@ def loaded(get: Callable[[str], Response], page: str) -> set[str]:
 
 def test_the_page_finds_its_files_wherever_it_is_mounted(mounted: Mounted):
     """Below any prefix, also one that a proxy strips, each address in the page and its modules leads to a file."""
-    seen = loaded(mounted.get, f"{mounted.prefix}/console")
+    pages = ("console", "console/login.html")
+    seen = set().union(*(loaded(mounted.get, f"{mounted.prefix}/{page}") for page in pages))
 
-    assert {f"{mounted.prefix}/console/{name}" for name in ("main.js", "console.css", "vendor/uplot.js")} <= seen
+    assert {
+        f"{mounted.prefix}/console/{name}" for name in ("main.js", "landing.js", "console.css", "vendor/uplot.js")
+    } <= seen
     scripts = {one.relative_to(PAGE).as_posix() for one in PAGE.rglob("*.js")}
     assert scripts == {one.removeprefix(f"{mounted.prefix}/console/") for one in seen if one.endswith(".js")}
 

@@ -176,6 +176,8 @@ TWO_AWAY = (
          "Expected field 'operationTime' missing from command response"),
         (AutoReconnect("connection closed"), "connection closed"),
         (AutoReconnect(f"db:27017: timed out{LIMITS}"), "db:27017: timed out"),
+        (AutoReconnect("db:27017: operation cancelled"), "db:27017: no answer came in time"),
+        (ServerSelectionTimeoutError(f"No servers found yet{SERVERS}"), "no answer came in time"),
         (ServerSelectionTimeoutError(TWO_AWAY), "db1:1: Connection refused, db2:1: Name or service not known"),
         (ServerSelectionTimeoutError(f"No primary available{SERVERS}"), "No primary available"),
         (OperationFailure("two\n  lines", 9, {"errmsg": "two\n  lines"}), "two lines"),

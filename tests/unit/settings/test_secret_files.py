@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from urllib.parse import quote
+
 import pytest
 
-from writebehind import load_settings
+from web.tls import context
+from writebehind import Settings, load_settings
 from writebehind.access.keys import Token, new_id
-from writebehind.errors import ConfigurationError
+from writebehind.access.published import read
+from writebehind.errors import ConfigurationError, TokenKeysError
+from writebehind.local.procfile import read_procfile
+from writebehind.logs.audit import begin_audit, note
+from writebehind.planning.constants import load_constants
 from writebehind.settings.secret_files import MOST_BYTES, OF_SECRETS
 
 GIVEN = {
@@ -37,6 +46,59 @@ def test_a_file_that_has_no_secret_is_named(monkeypatch, tmp_path, variable, con
         file.write_bytes(content)
     monkeypatch.setenv(variable, str(file))
     with pytest.raises(ConfigurationError, match=f"^{variable}: .*{file.name}"):
+        load_settings()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "device", "zero byte"])
+def test_what_is_no_regular_file_is_named_at_once(monkeypatch, tmp_path, kind):
+    """Whatever setting names it: nobody waits for a pipe, and a device has no end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    path = {"pipe": str(pipe), "directory": str(tmp_path), "device": "/dev/zero", "zero byte": "a\0b"}[kind]
+    if kind != "zero byte":  # the environment can have none
+        for variable in (*OF_SECRETS, "WRITEBEHIND_CONFIG"):
+            monkeypatch.setenv(variable, path)
+            with pytest.raises(ConfigurationError, match=f"^{variable}: .*{path}"):
+                load_settings()
+            monkeypatch.delenv(variable)
+    mongodb, redis = "mongodb://host/?tls=true&tlsCAFile=", "rediss://host/0?ssl_ca_certs="
+    for setting, url in {"mongodb_url": mongodb, "redis_url": redis}.items():
+        with pytest.raises(ConfigurationError, match=f"{setting.upper()}: the file of its option"):
+            load_settings(**{setting: url + quote(path, safe="/")})
+    with pytest.raises(ConfigurationError, match="WRITEBEHIND_TLS_CERT: "):
+        context(Settings.model_construct(tls_cert=Path(path), tls_key=Path(path), tls_client_ca=None))
+    with pytest.raises(ConfigurationError, match="schema_file "):
+        load_settings(collections={"users": {"schema_file": path}})
+    with pytest.raises(TokenKeysError, match="cannot be read: "):
+        read(path)
+    with pytest.raises(ConfigurationError, match=r"^constants cannot be read: "):
+        load_constants(Path(path))
+    with pytest.raises(ConfigurationError, match=r"^Procfile: "):
+        read_procfile(Path(path))
+
+
+def test_a_pipe_that_nobody_reads_is_no_audit_log(tmp_path):
+    """It would be waited for; one that is read, as by a collector of logs, is one."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigurationError, match=f"^audit_log: {pipe} cannot be written: nobody reads"):
+        begin_audit(pipe, "web")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        begin_audit(pipe, "web")
+        note("operator_call", "one", {})
+        assert b'"message": "one"' in os.read(reader, 1000)
+    finally:
+        begin_audit(None, "web")
+        os.close(reader)
+
+
+def test_a_pipe_in_the_place_of_the_settings_file_is_named(monkeypatch, tmp_path):
+    """It would be left out, and all settings with it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WRITEBEHIND_CONFIG")
+    os.mkfifo("writebehind.toml")
+    with pytest.raises(ConfigurationError, match=r"^writebehind\.toml: it is a pipe"):
         load_settings()
 
 

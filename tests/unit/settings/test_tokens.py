@@ -31,6 +31,26 @@ def test_algorithms_may_be_listed_in_the_environment(monkeypatch):
     assert ["ES256", "PS256"] == load_settings(**GIVEN).jwt_algorithms
 
 
+@pytest.mark.parametrize(
+    ("issuer", "fault"),
+    [
+        ("login.example.com", "is no URL$"),
+        ("/etc/passwd", "is no URL$"),
+        ("ftp://login.example.com/", "is no URL with https$"),
+        ("http://login.example.com/", "has to be https"),
+        ("https://ada:secret@login.example.com/", "may have no user and no password$"),
+    ],
+)
+def test_people_log_in_at_an_issuer_that_is_a_url(issuer, fault):
+    """Nothing else is read as a file; a name alone does for tokens of which the keys are known."""
+    told = GIVEN | {"jwt_issuer": issuer}
+    assert issuer == load_settings(**told).jwt_issuer
+    with pytest.raises(ConfigurationError, match=rf"^oidc_client_id .* jwt_issuer, which {fault}"):
+        load_settings(**told, oidc_client_id="console")
+    for right in (GIVEN["jwt_issuer"], "http://127.0.0.1:8080/"):
+        load_settings(**told | {"jwt_issuer": right}, oidc_client_id="console")
+
+
 def test_keys_that_anybody_on_the_way_can_change_are_refused():
     with pytest.raises(ConfigurationError, match=r"^jwt_jwks has to be https"):
         load_settings(**GIVEN | {"jwt_jwks": "http://a.example/jwks"})

@@ -282,6 +282,9 @@ def test_urls_of_mongodb_that_are_taken(url):
         ("a=redis://u:pwSecr1;b=redis://:pwSecr1/x@h", "a=redis://u:***;b=redis://:***@h"),
         ("a=redis://:pw;Secr1@h;b=redis://h", "a=redis://:***@h;b=redis://h"),
         ("no URL at all", "no URL at all"),
+        (f"KeyError: 'wb_0123456789ab_{'pwSecr1-_' * 5}'", "KeyError: 'wb_0123456789ab_***'"),
+        ("http://h/wb_0123456789ab_pwSecr1?a=wb_0123456789ab_pw", "http://h/wb_0123456789ab_***?a=***"),
+        ("wb_api_keys of the key wb_0123456789ab", "wb_api_keys of the key wb_0123456789ab"),
     ],
 )
 def test_a_url_is_shown_without_secrets(text, shown):

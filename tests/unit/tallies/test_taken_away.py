@@ -79,6 +79,35 @@ def test_what_was_counted_is_in_a_new_file(counts, take_away, caplog):
     assert 1 == len([*counts.iterdir()])
 
 
+@pytest.mark.parametrize("left", [0, 100, 4096])
+@pytest.mark.parametrize("take_away", [move, lambda _: None])
+def test_a_file_that_was_cut_off_is_whole_after_the_next_look(counts, left, take_away, caplog):
+    """To read what was cut off would end the process: it counts from 0, in the series that it has."""
+    tallies = Tallies(counts)
+
+    def act() -> None:
+        meter = Meter(tallies, families.READ_TIMES, ("users", "hit"))
+        meter.observe(1)
+        tallies.add(families.WRITES, ("users",))
+        (path,) = counts.glob("*.tally")
+        os.truncate(path, left)
+        take_away(counts)
+        for _ in range(2):
+            assert tallies.look()
+        was = [1] if left == 4096 else [0]
+        assert was == read(counts)
+        meter.observe(2)
+        tallies.add(families.WRITES, ("users",))
+        tallies.add(families.READS, ("users", "hit"))
+        found = Directory(counts).read()
+        assert [was[0] + 1] == found[ONE]
+        assert was[0] + 2 == found[families.READ_TIMES.name, ("users", "hit")][0]
+        assert [1] == found[families.READS.name, ("users", "hit")]
+        assert ["counts_cut"] == [one for one in events(caplog) if one != "counts_moved"]
+
+    assert 0 == in_child(act)
+
+
 @pytest.mark.parametrize("kind", [Meter, OneThreadsMeter])
 def test_meters_follow(counts, kind):
     """A meter that has found its series counts in the new file."""

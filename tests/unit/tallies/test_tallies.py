@@ -257,8 +257,9 @@ def in_child(act) -> int:
     if child == 0:
         try:
             act()
-        finally:
             os._exit(0)
+        finally:
+            os._exit(1)
     return os.waitpid(child, 0)[1]
 
 

@@ -67,6 +67,14 @@ class FakeSink:
     def close(self) -> None:
         """There is nothing to close."""
 
+    def unreachable(self) -> str:
+        """Return why it cannot be reached: it is here."""
+        return ""
+
+    def round_trip_s(self) -> float:
+        """Seconds that a command takes at least."""
+        return 0.0
+
     def write(
         self,
         _collection: str,
@@ -170,7 +178,7 @@ class Installation:
     def __init__(self, schema_file: str) -> None:
         self.sink = FakeSink()
         self.client: MongoClient = MongoClient(connect=False)
-        server = fakeredis.FakeServer(server_type="valkey", version=(7, 2))
+        self.server = server = fakeredis.FakeServer(server_type="valkey", version=(7, 2))
         self.wire = Wire(fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
         counts = Path(schema_file).with_name("metrics")  # or processes of other tests would count there too
         counts.mkdir()
@@ -205,6 +213,7 @@ class Installation:
         """Forget all documents and reads, and let MongoDB answer."""
         self.pipeline.hot_keys.send()  # or it would be sent within the second
         self.wire.call("FLUSHALL")
+        self.pipeline.last_known.forget()  # or what waited in another test would be lost
         self.sink.__init__()
         if (refusals := self.app.extensions.pop(REFUSALS, None)) is not None:
             refusals.begin_anew()  # or it would tell the end of an outage to another test
@@ -235,10 +244,11 @@ def application(tmp_path_factory) -> Iterator[Installation]:
 
 
 @pytest.fixture
-def installation(application) -> Installation:
+def installation(application) -> Iterator[Installation]:
     """The application, without documents."""
     application.clear()
-    return application
+    yield application
+    application.sink.down = False  # tests that take the application as it is want it to answer
 
 
 @pytest.fixture

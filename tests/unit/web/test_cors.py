@@ -32,6 +32,15 @@ def shared(application: Installation, monkeypatch):
     return create_app(pipeline).test_client()
 
 
+@pytest.mark.parametrize("origin", [ORIGIN, "https://APP.example.com", f"{ORIGIN}.evil.example"])
+def test_an_origin_is_the_same_for_reads_and_writes(shared, origin):
+    """As browsers send it, in small letters: one that may write nothing is told nothing."""
+    page = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+    is_ours = origin == ORIGIN
+    assert is_ours == (403 != shared.put("/v1/users/ada", json={}, headers=page).status_code)
+    assert is_ours == bool(allowed(shared.get("/v1/users/ada", headers=page)))
+
+
 @pytest.mark.parametrize("path", PATHS + OURS)
 def test_nobody_else_is_told_anything(client, path):
     """Unless the settings name an origin, no answer has a word for other pages."""

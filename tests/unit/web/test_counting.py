@@ -7,6 +7,7 @@ import time
 from unittest.mock import Mock
 
 from flask import Flask, request_tearing_down
+from opentelemetry import context as context_api
 
 from web import counting
 from web.app import create_app
@@ -14,6 +15,7 @@ from web.counting import Requests
 from writebehind.flask import tracing
 from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
+from writebehind.tracing.span import NOT_SAMPLED
 
 
 def in_progress(tallies: Tallies) -> float:
@@ -64,6 +66,18 @@ def test_nothing_but_its_span_waits_for_the_end_of_a_request(installation, monke
     monkeypatch.setattr(Flask, "do_teardown_request", Mock(side_effect=AssertionError("it looks for others")))
     assert 200 == app.test_client().get("/healthz").status_code
     assert [None] == ended
+
+
+def test_a_request_that_is_not_sampled_has_no_span_to_end(installation, monkeypatch):
+    """Nothing is called for it, as nearly all are such where few are sampled."""
+    app = create_app(installation.pipeline)
+    assert app._ends_spans_only
+    monkeypatch.setattr(tracing, "end", Mock(side_effect=AssertionError("it has none")))
+    token = context_api.attach(NOT_SAMPLED)
+    try:
+        assert 200 == app.test_client().get("/healthz").status_code
+    finally:
+        context_api.detach(token)
 
 
 def test_others_may_wait_for_the_end_of_a_request_too(installation):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
+import itertools
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import suppress
 from types import SimpleNamespace
+from wsgiref.simple_server import WSGIServer
 
 import pytest
 
@@ -21,7 +24,7 @@ from writebehind.monitoring.page import Page
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def server(request, installation) -> Iterator[Server]:
     gate = Gate(request.param, ["metrics.example"])
-    with Server(request.param, 0, Exporter(Page(installation.pipeline), gate)) as server:
+    with Server(request.param, 0, Exporter(Page(installation.pipeline), gate, None)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -91,7 +94,7 @@ def test_only_for_this_host(server, host, status):
 
 
 def test_many_slow_clients_lose_to_those_that_come(server, monkeypatch):
-    """More than there may be: the oldest are cut off at once, long before their time is over."""
+    """More than there may be: the oldest are cut off soon, long before their time is over."""
     monkeypatch.setattr(exporter, "MOST_CONNECTIONS", 4)
     silent: list[socket.socket] = []
     try:
@@ -99,8 +102,7 @@ def test_many_slow_clients_lose_to_those_that_come(server, monkeypatch):
             silent.append(socket.create_connection(server.server_address[:2], timeout=5))
             if number >= 4:
                 assert silent[number - 4].recv(1) == b""
-                # Where clients come faster than threads end, the last ones are refused instead.
-                wait_until(lambda: len(server._open) == 4, "the thread of the oldest to end", 5)
+                wait_until(lambda: len(server._open) == 4, "the next one to be served", 5)
         assert 200 == ask(server, "/metrics").status
         assert silent[6].recv(1) == b""
     finally:
@@ -110,7 +112,7 @@ def test_many_slow_clients_lose_to_those_that_come(server, monkeypatch):
 
 
 def test_a_page_that_takes_long_takes_few_threads(server, monkeypatch):
-    """It is made once for all who wait, and of more than are cut off the last ones are refused."""
+    """Of more than may be served at a time the last ones wait, and each is answered."""
     monkeypatch.setattr(exporter, "MOST_CONNECTIONS", 4)
     may_end, made = threading.Event(), []
 
@@ -124,11 +126,12 @@ def test_a_page_that_takes_long_takes_few_threads(server, monkeypatch):
     try:
         for _ in range(40):
             clients.append(socket.create_connection(server.server_address[:2], timeout=10))
-            with suppress(OSError):  # it was cut off
-                clients[-1].sendall(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
-            assert len(server._open) <= 8
+            clients[-1].sendall(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            assert len(server._open) <= 4
         wait_until(lambda: len(made) >= 4, "some to wait for the page", 10)
-        assert len(made) <= 8
+        assert len(made) <= 4
+        may_end.set()
+        assert [b"HTTP/1.0 200 OK"] * 40 == [one.recv(15) for one in clients]
     finally:
         may_end.set()
         for one in clients:
@@ -143,6 +146,71 @@ def test_slow_clients_keep_nobody_waiting(server, monkeypatch):
     try:
         assert 200 == ask(server, "/healthz").status
         assert [b""] * len(silent) == [one.recv(1) for one in silent]
+    finally:
+        for one in silent:
+            one.close()
+
+
+def test_a_client_that_drips_is_cut_off(server, monkeypatch):
+    """A byte now and then gains no time: the head of a request is to be there by then."""
+    monkeypatch.setattr(exporter._Handler, "timeout", 0.3)
+    with socket.create_connection(server.server_address[:2], timeout=5) as one:
+        one.sendall(b"GET /metrics HTTP/1.1\r\n")
+        one.settimeout(0.05)
+        ends = time.monotonic() + 10
+        while time.monotonic() < ends:
+            try:
+                assert one.recv(1) == b""
+                break
+            except TimeoutError:
+                one.sendall(b"X")
+            except ConnectionError:
+                break
+        assert time.monotonic() < ends
+
+
+def test_a_long_head_is_refused(server):
+    """Nobody's head is kept beyond its bound, however many lines it has."""
+    with socket.create_connection(server.server_address[:2], timeout=5) as one:
+        one.sendall(
+            (b"GET /metrics HTTP/1.1\r\nX: " + bytes(exporter.MOST_HEAD_BYTES))[: exporter.MOST_HEAD_BYTES]
+        )
+        assert one.recv(99).startswith(b"HTTP/1.0 431 ")
+        assert one.recv(1) == b""
+
+
+def test_a_client_that_says_no_more_is_answered(server):
+    """It has closed its side after the request."""
+    with socket.create_connection(server.server_address[:2], timeout=5) as one:
+        one.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        one.shutdown(socket.SHUT_WR)
+        with one.makefile("rb") as answer:
+            assert answer.read().endswith(b"ok\n")
+
+
+def test_where_there_is_no_room_for_a_connection_it_waits(server, monkeypatch, caplog):
+    """The process takes no time meanwhile, says so once, and serves who has waited."""
+    tries, true = [], WSGIServer.get_request
+
+    def accept(self: WSGIServer) -> tuple[socket.socket, object]:
+        tries.append(time.monotonic())
+        if len(tries) <= 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return true(self)
+
+    monkeypatch.setattr(WSGIServer, "get_request", accept)
+    assert 200 == ask(server, "/healthz").status
+    assert min(later - before for before, later in itertools.pairwise(tries[:4])) >= 0.09
+    assert ["exporter_no_room", "exporter_room"] == [one.event for one in caplog.records]
+
+
+def test_a_low_limit_of_files_leaves_some_for_others(server, monkeypatch):
+    """Connections have half of them at most."""
+    monkeypatch.setattr(exporter.resource, "getrlimit", lambda _: (8, 8))
+    silent = [socket.create_connection(server.server_address[:2], timeout=5) for _ in range(10)]
+    try:
+        wait_until(lambda: len(server._open) == 4, "as many as may be", 5)
+        assert 200 == ask(server, "/healthz").status
     finally:
         for one in silent:
             one.close()

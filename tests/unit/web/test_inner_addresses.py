@@ -74,14 +74,17 @@ def test_no_answer_says_where_the_servers_are(cut_off, caplog, method, path, bod
 
 
 def test_readiness_says_so_while_the_breaker_is_open(installation, client):
-    """Why it is open is for operators, at the status."""
+    """Why it is open is for operators, at the status: that alone names servers, also in what is to be done."""
     for _ in range(3):
         with pytest.raises(MongoUnavailableError), installation.pipeline.breaker.guard():
             raise MongoUnavailableError("MongoDB does not answer", inner=f"{MONGODB}: refused", outage=True)
     try:
         ready, refused = client.get("/readyz"), client.get("/v1/users/ada")
         assert (200, False, False) == (ready.status_code, "127.0.0.1" in ready.text, ready.json["mongodb"] == "ok")
-        assert MONGODB in client.get("/admin/status").json["breaker_reason"]
+        status = client.get("/admin/status").json
+        assert MONGODB in status["breaker_reason"]
+        assert [True] == [MONGODB in one["found"] for one in status["to_do"] if one["about"] == "mongodb"]
+        assert MONGODB not in client.get("/metrics").text
         assert refused.status_code == 404 or "127.0.0.1" not in problem(refused, 503)["detail"]
     finally:
         installation.pipeline.breaker._close()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import permutations
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.unit.web.conftest import QUERIES
+from tests.unit.web.conftest import QUERIES, problem
+from writebehind import load_settings
 from writebehind.flask.declarations import Routes
 from writebehind.flask.declarations import described as described_by
+from writebehind.flask.description.openapi import specification
 from writebehind.flask.description.operations import administered
+from writebehind.flask.description.schemas import components
 from writebehind.flask.problems import PROBLEMS
 
 
@@ -61,6 +65,24 @@ def test_operations_have_names(described):
     assert sorted(set(names)) == sorted(names)
     assert {"put_document", "increment_document", "bulk_write", "replay_dead_letters"} <= set(names)
     assert [] == [one for one in names if not re.fullmatch(r"[a-z]+(_[a-z]+)+", one)]
+
+
+def test_a_body_that_no_operation_has_is_refused(described, client):
+    """What it asks for would be left undone, as a time at which a pause ends; and nothing is done without it."""
+    client.put("/v1/users/1", json={})
+    bare = {
+        (path.format(collection="users", id="1", key="k", name="n"), method)
+        for path, operations in described["paths"].items()
+        for method, one in operations.items()
+        if method not in {"get", "head"} and "requestBody" not in one
+    }
+    assert {("/admin/pause", "post"), ("/v1/users/1", "delete"), ("/admin/keys/k", "delete")} <= bare
+    for path, method in sorted(bare):
+        assert (
+            "takes no body" in problem(client.open(path, method=method.upper(), json={"for_s": 60}), 400)["detail"]
+        ), path
+    assert 200 == client.get("/v1/users/1").status_code
+    assert 204 == client.delete("/v1/users/1", content_type="application/json").status_code
 
 
 def test_answers_have_schemas(described):
@@ -196,3 +218,36 @@ def test_a_route_that_names_no_method_is_a_get():
     routes.route("/some", operation=administered("get_some", "Health"))(lambda: "")
     declared = described_by(routes.declared)
     assert {"/some": ["get"]} == {path: [*operations] for path, operations in declared.items()}
+
+
+@pytest.mark.parametrize("settings", [{}, {"allow_unlisted": True}, {"collections": {"users": {}}}])
+def test_a_path_is_that_of_one_route_only(described, settings):
+    """No word that a route has where others have a collection, and nothing else differs, is one's name."""
+    name = components(load_settings(**settings))["Collection"]
+    routes = [path.split("/") for path in described["paths"] if "/queries/" not in path]
+    words = set()
+    for general, special in permutations(routes, 2):
+        places = [(one, word) for one, word in zip(general, special, strict=False) if one != word]
+        differ = [word for one, word in places if one == "{collection}" and "{" not in word]
+        if len(general) == len(special) and all(one.startswith("{") for one, _ in places):
+            words |= {*differ}
+    assert {"receipts"} == words
+    assert not words & {*name.get("enum", ())}
+    assert not any(re.search(name.get("pattern", "^$"), word) for word in words)
+
+
+def test_a_listed_collection_may_be_called_as_a_route():
+    """Its routes take the place of that one."""
+    name = components(load_settings(allow_unlisted=True, collections={"receipts": {}}))["Collection"]
+    assert re.search(name["pattern"], "receipts")
+
+
+@pytest.mark.parametrize("metrics_open", [False, True])
+def test_figures_that_are_open_ask_for_no_key(metrics_open):
+    """As the route does."""
+    paths = {"/metrics": {"get": {"responses": {"200": {}}}}}
+    settings = load_settings(metrics_open=metrics_open)
+    one = json.loads(specification(settings, "", paths=paths, keys=True))["paths"]["/metrics"]["get"]
+
+    asks = not metrics_open
+    assert ([{"key": []}] if asks else [], asks) == (one["security"], "401" in one["responses"])

@@ -15,6 +15,7 @@ def test_a_browser_is_led_to_the_console(client, accept):
     answer = client.get("/", headers={"Accept": accept})
 
     assert (303, "console", "Accept") == (answer.status_code, answer.headers["Location"], answer.headers["Vary"])
+    assert (b"", None) == (answer.data, answer.headers.get("Content-Type"))  # as the description has it
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,13 @@ def test_a_program_is_told_where_things_are(client, headers):
 def test_nothing_can_be_written_there(client, method):
     """Every other method is refused."""
     problem(client.open("/", method=method), 405)
+
+
+@pytest.mark.parametrize(
+    "path", ["//", "//healthz", "///readyz", "//metrics", "//admin/keys", "//v1/users/ada", "//console"]
+)
+def test_no_further_slash_leads_to_a_route(client, path):
+    """A proxy's rule for a path holds for all that leads there."""
+    environ = {"PATH_INFO": path}
+    problem(client.get("/", environ_overrides=environ), 404, "no-such-route")
+    assert 404 == client.open("/", method="OPTIONS", environ_overrides=environ).status_code

@@ -76,10 +76,13 @@ def _add_routes_of_many(routes: Routes, pipeline: Pipeline) -> None:
 
     @routes.get("/dead-letters", operation=_LIST)
     def listed() -> Response:
-        """Documents that MongoDB refuses, page by page."""
+        """Documents that MongoDB refuses, page by page.
+
+        On each page what has failed last comes first; the pages are in no order among each other.
+        """
         wanted, most = _filter("cursor", "limit"), number("limit", DEFAULT_LIMIT, 1, MOST)
         page = letters.page(wanted, cursor=given().get("cursor", ""), limit=most, bodies=False)
-        shown = [one.letter.as_dict() for one in page.letters]
+        shown = [one.letter.as_dict() for one in page.newest_first()]
         listed = {"dead_letters": shown, "cursor": page.cursor or None, "total": letters.count()}
         return _json(listed | left_out(page.away))
 

@@ -11,7 +11,7 @@ from flask import Response
 from writebehind import Pipeline
 from writebehind.access.keys import ApiKey
 from writebehind.documents import codec
-from writebehind.errors import RequestError
+from writebehind.errors import InvalidDocumentError, RequestError
 from writebehind.flask.bodies import JSON_TYPES, document_text
 from writebehind.flask.conditions import refuse_conditions
 from writebehind.flask.declarations import Routes
@@ -36,9 +36,12 @@ def keys(pipeline: Pipeline) -> Routes:
 
     @routes.get("/keys", operation=_LIST)
     def listed() -> Response:
-        """API keys, without their secrets."""
+        """API keys, without their secrets.
+
+        The root key of the settings is not one of them: it is told by its id.
+        """
         only()
-        return _json({"keys": [_shown(one) for one in office.listed()]})
+        return _json({"keys": [_shown(one) for one in office.listed()], "root_key": office.root_id})
 
     @routes.post("/keys", operation=_CREATE)
     def create() -> Response:
@@ -47,12 +50,18 @@ def keys(pipeline: Pipeline) -> Routes:
         Its token is shown this once.
         """
         only()
-        given = _body("name", "allow", "expires_s", "rate")
+        given = _body("name", "allow", "expires_s", "rate", "concurrency")
         name, allow = given.get("name"), given.get("allow")
         if not (isinstance(name, str) and isinstance(allow, list) and all(isinstance(one, str) for one in allow)):
             raise RequestError('send {"name": "…", "allow": ["users:read,write", "admin"], "expires_s": 86400}')
-        limits = {"expires_s": _number(given, "expires_s"), "rate": _number(given, "rate")}
-        return _json(_issued(office.create(name, allow, **limits)), 201)
+        issued = office.create(
+            name,
+            allow,
+            expires_s=_number(given, "expires_s"),
+            rate=_number(given, "rate"),
+            concurrency=_count(given, "concurrency"),
+        )
+        return _json(_issued(issued), 201)
 
     @routes.get("/keys/<key>", operation=_SHOW)
     def show(key: str) -> Response:
@@ -81,9 +90,13 @@ def keys(pipeline: Pipeline) -> Routes:
 
 def _body(*names: str) -> dict[str, Any]:
     """The members of the body, an object; none where there is no body."""
-    given = codec.loads(document_text(JSON_TYPES, _MOST_BYTES) or b"{}")
+    wanted = f"send an object with {', '.join(names)}"
+    try:
+        given = codec.loads(document_text(JSON_TYPES, _MOST_BYTES) or b"{}")
+    except InvalidDocumentError as error:  # nobody wants it to be stored
+        raise RequestError(wanted) from error
     if not isinstance(given, dict) or not given.keys() <= set(names):
-        raise RequestError(f"send an object with {', '.join(names)}")
+        raise RequestError(wanted)
     return given
 
 
@@ -91,6 +104,13 @@ def _number(given: dict[str, Any], name: str) -> float | None:
     number = given.get(name)
     if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
         raise RequestError(f"{name} is a number")
+    return number
+
+
+def _count(given: dict[str, Any], name: str) -> int | None:
+    number = _number(given, name)
+    if number is not None and not isinstance(number, int):
+        raise RequestError(f"{name} is a whole number")
     return number
 
 

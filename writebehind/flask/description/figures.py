@@ -81,6 +81,11 @@ FIGURES: dict[str, Schema] = {
             "away": _SOME,
             "unknown": _NAMES,
             "to_do": _SOME,
+            "lost_data": {
+                "type": ["array", "null"],
+                "items": {"type": "object"},
+                "description": "what was only in data that Redis has lost, until an operator has seen it",
+            },
             "paused": _PAUSES | {"type": ["array", "null"]},
         },
         overdue_seconds=_NUMBER,
@@ -91,10 +96,13 @@ FIGURES: dict[str, Schema] = {
         cap=_OR_NO_TEXT,
         grows_per_second=_OR_NO_NUMBER,
         dead_letters_by_collection=_COUNTS,
+        redis_refuses=_OR_NO_TEXT,
+        redis_refuses_seconds=_OR_NO_NUMBER,
         mongodb_error=_OR_NO_TEXT,
         mongodb_ping_error=_OR_NO_TEXT,
         mongodb_refuses=_OR_NO_TEXT,
         totals=_COUNTS,
+        full_partitions=_list_of(_COUNT),
         **_SOLE,
     ),
     "Paused": _shape({"paused": _PAUSES}),
@@ -118,7 +126,9 @@ FIGURES: dict[str, Schema] = {
     ),
     "Drifts": _shape(
         {
-            "consistency": _shape({"checked": _COUNT, "equal": _COUNT, "ratio": _OR_NO_NUMBER}),
+            "consistency": _shape(
+                {"checked": _COUNT, "equal": _COUNT, "ratio": _OR_NO_NUMBER, "vanished": _COUNT}
+            ),
             "current": _PASS,
             "passes": _list_of(_PASS),
         }

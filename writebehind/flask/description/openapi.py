@@ -13,13 +13,11 @@ import writebehind
 from writebehind import Settings
 from writebehind.flask.description.operations import Described, content
 from writebehind.flask.description.schemas import components, parameters
+from writebehind.flask.kinds import asks_for_key, is_limited
 from writebehind.flask.problems import CONTENT_TYPE
 
-#: Paths below which, and at which, an API key is asked for.
-_KEPT, _KEPT_ALONE = ("/v1/", "/admin/"), ("/metrics",)
 _SCHEME = "key"
 #: What a client that has sent too much is answered, on all paths but those of who watches.
-_WATCHING = frozenset({"/healthz", "/readyz", "/metrics"})
 _LIMITED: Described = {
     "description": "The client has sent more than it may: 429 `rate-exceeded`, `concurrency-exceeded`",
     "headers": {
@@ -59,7 +57,7 @@ def specification(
     for path, these in paths.items():
         operations: Described = deepcopy({**these})  # apispec changes what it is given
         if keys:
-            _ask_for_key(path, operations)
+            _ask_for_key(operations, asks=asks_for_key(path, metrics_open=settings.metrics_open))
         for one in operations.values():
             if keys and is_limited(path):
                 one["responses"]["429"] = _LIMITED | content("Problem", CONTENT_TYPE)
@@ -80,22 +78,13 @@ def _scheme(settings: Settings) -> dict[str, str]:
     return {"type": "http", "scheme": "bearer", "description": about} | more
 
 
-def is_kept(path: str) -> bool:
-    """Whether an API key is asked for at a path, where any is."""
-    return path.startswith(_KEPT) or path in _KEPT_ALONE
-
-
-def is_limited(path: str) -> bool:
-    """Whether rates are held at a path."""
-    return path not in _WATCHING
-
-
-def _ask_for_key(path: str, operations: dict[str, Any]) -> None:
+def _ask_for_key(operations: dict[str, Any], *, asks: bool) -> None:
     """Describe whether operations ask for a key, and their answers where it is missing or does not grant them."""
-    asks = is_kept(path)
     for one in operations.values():
         one["security"] = [{_SCHEME: []}] if asks else []
         if asks:
             refused = content("Problem", CONTENT_TYPE)
             one["responses"]["401"] = {"description": "No key, or one that is not live"} | refused
-            one["responses"]["403"] = {"description": "The key does not grant this"} | refused
+            one["responses"]["403"] = {
+                "description": "A problem: `forbidden`, as the key does not grant this"
+            } | refused

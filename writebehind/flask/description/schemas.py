@@ -14,11 +14,11 @@ from writebehind.flask.idempotency import LONGEST_OF_BULK
 from writebehind.flask.parameters import MOST_VERSION
 from writebehind.flushing.dead_letters import Reason
 from writebehind.mql.updates.update import OPERATORS
-from writebehind.operations.api_keys import LONGEST_S, MOST_RATE
+from writebehind.operations.api_keys import LONGEST_S, MOST_CONCURRENT, MOST_RATE
 from writebehind.querying.cursors import LONGEST as LONGEST_CURSOR
 from writebehind.querying.listing import DEFAULT_LIMIT as PAGE_LIMIT
 from writebehind.querying.listing import MOST as MOST_OF_PAGE
-from writebehind.settings.names import COLLECTION_NAME_PATTERN, LONGEST_COLLECTION_NAME
+from writebehind.settings.names import COLLECTION_NAME_PATTERN, LONGEST_COLLECTION_NAME, RECEIPTS
 from writebehind.writing.receipts import ReceiptState
 
 Schema = dict[str, Any]
@@ -76,9 +76,11 @@ def reference(name: str) -> Schema:
 def components(settings: Settings) -> dict[str, Schema]:
     """The schemas by name."""
     known = sorted(settings.collections)
+    # Unless it is listed, that word is the route of receipts, as a part of a path, and no collection.
+    taken = "" if RECEIPTS in known else f"(?!{RECEIPTS}$)"
     collection: Schema = {
         "type": "string",
-        "pattern": f"^{COLLECTION_NAME_PATTERN}$",
+        "pattern": f"^{taken}{COLLECTION_NAME_PATTERN}$",
         "maxLength": LONGEST_COLLECTION_NAME,
     }
     if not settings.allow_unlisted:
@@ -240,11 +242,20 @@ def components(settings: Settings) -> dict[str, Schema]:
         ),
         "Key": shape(_KEY),
         "IssuedKey": shape(_KEY | {"token": {"type": "string", "description": "shown this once"}}),
-        "Keys": shape({"keys": {"type": "array", "items": reference("Key")}}),
+        "Keys": shape(
+            {
+                "keys": {"type": "array", "items": reference("Key")},
+                "root_key": {
+                    "type": ["string", "null"],
+                    "description": "id of the key that `WRITEBEHIND_ROOT_KEY` gives, which may do everything",
+                },
+            }
+        ),
         "NewKey": shape(
             {"name": {"type": "string", "minLength": 1, "maxLength": 100}, "allow": _GRANTS},
             expires_s={"type": ["number", "null"], "minimum": 1, "maximum": LONGEST_S},
             rate={"type": ["number", "null"], "minimum": 0, "maximum": MOST_RATE},
+            concurrency={"type": ["integer", "null"], "minimum": 0, "maximum": MOST_CONCURRENT},
         )
         | {"examples": [{"name": "shop", "allow": ["users:read,write"], "expires_s": 7_776_000}]},
         "Rotation": shape({}, overlap_s={"type": ["number", "null"], "minimum": 0, "maximum": LONGEST_S}),
@@ -277,6 +288,10 @@ _KEY: dict[str, Schema] = {
     "rate": {
         "type": ["number", "null"],
         "description": "items in a second; 0 for any number; null as the settings say",
+    },
+    "concurrency": {
+        "type": ["integer", "null"],
+        "description": "requests at a time in a web process; 0 for any number; null as the settings say",
     },
 }
 _SECONDS: Schema = {"type": "number", "minimum": 0}

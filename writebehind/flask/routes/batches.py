@@ -15,7 +15,15 @@ from writebehind import Pipeline, Written
 from writebehind.collection import BulkResult, Collection
 from writebehind.documents import codec
 from writebehind.documents.large import LARGE_BYTES, bounded
-from writebehind.errors import InvalidDocumentError, RequestError, UnavailableError, UnreadableDocumentError
+from writebehind.errors import (
+    DocumentNotFoundError,
+    InvalidDocumentError,
+    NotGrantedError,
+    RequestError,
+    UnavailableError,
+    UnreadableDocumentError,
+)
+from writebehind.flask.access import hidden_from
 from writebehind.flask.addresses import COLLECTION
 from writebehind.flask.bodies import BULK_TYPES, JSON_TYPES, body
 from writebehind.flask.conditions import refuse_conditions
@@ -61,18 +69,20 @@ def batches(pipeline: Pipeline) -> Routes:
         asked = durability()
         refuse_conditions()
         data = body(BULK_TYPES, settings.max_bulk_bytes)
+        hidden = hidden_from(collection)
         items = read_items(
             data,
             most=settings.max_bulk_items,
             most_bytes=settings.max_document_bytes,
             most_holders=max(settings.max_bulk_items, settings.max_bulk_bytes // _BYTES_OF_HOLDER),
             key_of=item_keys(),
+            hidden=hidden,
         )
         count_items(len(items.spans))
         with bounded(max(LARGE_BYTES, settings.max_document_bytes)):  # it cannot begin anew
             results = target.bulk(items, durability=asked)
         _log(results)
-        shown = [_result(data, span, one) for span, one in zip(items.spans, results, strict=True)]
+        shown = [_result(data, span, one, hidden) for span, one in zip(items.spans, results, strict=True)]
         return Response(orjson.dumps({"results": shown}), 207, content_type=JSON)
 
     @routes.post(f"{COLLECTION}:get", operation=_GET)
@@ -136,7 +146,10 @@ def _documents(target: Collection, ids: Sequence[str], most_bytes: int) -> Respo
     return Response(b"".join(parts), 200, headers, content_type=form.content_type)
 
 
-def _result(data: bytes, span: Span, result: BulkResult) -> dict[str, Any]:
+def _result(data: bytes, span: Span, result: BulkResult, hidden: NotGrantedError | None) -> dict[str, Any]:
+    """The answer about an item; `hidden` as `hidden_from` says."""
+    if hidden is not None and isinstance(result, DocumentNotFoundError):
+        result = hidden
     if isinstance(result, Written):
         status = _OK if result.etag else _DELETED
         done: dict[str, Any] = {
@@ -151,7 +164,7 @@ def _result(data: bytes, span: Span, result: BulkResult) -> dict[str, Any]:
             done["confirmed"] = result.confirmed
         if result.replayed:
             done["replayed"] = True
-        return done | {"etag": result.etag} if result.etag else done
+        return done | {"etag": result.etag} if result.etag and hidden is None else done
     # As it was sent: orjson would stumble over integers that it cannot hold.
     given = json.dumps(named_id(data[slice(*span)]))
     shown = orjson.Fragment(given if len(given) <= _LONGEST_ID else "null")

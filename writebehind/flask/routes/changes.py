@@ -7,6 +7,7 @@ from flask import Response, request
 from writebehind import Pipeline
 from writebehind.documents import codec, patches
 from writebehind.documents.patches import MOST_OPERATIONS
+from writebehind.flask.access import hide_tag
 from writebehind.flask.addresses import DOCUMENT
 from writebehind.flask.bodies import JSON_PATCH, JSON_TYPES, MERGE_PATCH, document_text
 from writebehind.flask.conditions import if_match, refuse_conditions
@@ -52,6 +53,7 @@ _UPDATE = operation(
 def changes(pipeline: Pipeline) -> Routes:
     """The routes, bound to a pipeline."""
     routes = Routes("changes", __name__)
+    routes.after_request(hide_tag)
     most_bytes = pipeline.settings.max_document_bytes
 
     @routes.patch(DOCUMENT, operation=_PATCH)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Response
+from flask import Response, request
 
 from writebehind import Pipeline
-from writebehind.documents import codec, patches
-from writebehind.errors import InvalidDocumentError, InvalidIdError
+from writebehind.errors import InvalidIdError
 from writebehind.flask.addresses import COLLECTION, DOCUMENT, leads_to, path_to
 from writebehind.flask.bodies import JSON_TYPES, document_text
 from writebehind.flask.conditions import if_match, put_condition, refuse_conditions
@@ -14,9 +13,10 @@ from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import operation
 from writebehind.flask.idempotency import idempotency_key
 from writebehind.flask.parameters import durability
+from writebehind.flask.plain import taken
 from writebehind.flask.problems import WriteResponse
 from writebehind.flask.routes.declared import DOCUMENT_BODY, WRITING, WRITTEN
-from writebehind.flask.routes.written import answer_of, is_missed, written_answer
+from writebehind.flask.routes.written import answer_of, document_of, is_missed, written_answer
 
 _PUT = operation(
     "put_document",
@@ -51,9 +51,11 @@ def documents(pipeline: Pipeline) -> Routes:
         target = pipeline.collection(collection)
         asked = durability()
         etags, if_absent = put_condition()
-        text = document_text(JSON_TYPES, most_bytes)
-        key, document = idempotency_key(text), _document(text)
-        written = target.put(id, document, if_match=etags, if_absent=if_absent, durability=asked, key=key)
+        written = taken(request.environ)
+        if written is None:
+            text = document_text(JSON_TYPES, most_bytes)
+            key, document = idempotency_key(text), document_of(text)
+            written = target.put(id, document, if_match=etags, if_absent=if_absent, durability=asked, key=key)
         return written_answer(written, asked, target.settings)
 
     @routes.post(COLLECTION, operation=_POST)
@@ -63,7 +65,7 @@ def documents(pipeline: Pipeline) -> Routes:
         asked = durability()
         refuse_conditions()
         text = document_text(JSON_TYPES, most_bytes)
-        key, document = idempotency_key(text), _document(text)
+        key, document = idempotency_key(text), document_of(text)
         if "_id" in document and not leads_to(target.id(document["_id"]).text):
             raise InvalidIdError("no path can lead to this _id, as it has a / or is . or ..")
         written = target.create(document, durability=asked, key=key)
@@ -82,10 +84,3 @@ def documents(pipeline: Pipeline) -> Routes:
         return answer_of(written, WriteResponse(status=204))
 
     return routes
-
-
-def _document(data: bytes) -> patches.Document:
-    document = codec.loads(data)
-    if not isinstance(document, dict):
-        raise InvalidDocumentError("a document must be a JSON object")
-    return document

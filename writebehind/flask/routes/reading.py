@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from flask import Response
+from flask import Response, request
 
 from writebehind import Pipeline
 from writebehind.errors import (
@@ -18,8 +18,9 @@ from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import Responses, content, operation
 from writebehind.flask.description.schemas import reference
 from writebehind.flask.parameters import fields, given
+from writebehind.flask.plain import taken
 from writebehind.flask.problems import respond
-from writebehind.flask.representations import wanted_form
+from writebehind.flask.representations import quoted, wanted_form
 from writebehind.flask.routes.declared import FORMS, READ, READING
 from writebehind.flask.routes.pages import page_of
 from writebehind.mql.projections import compile_selection
@@ -48,7 +49,7 @@ def reading(pipeline: Pipeline) -> Routes:
     def get(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
         """Read a document."""
         wanted = tuple(fields())
-        found = pipeline.collection(collection).read(id)
+        found = taken(request.environ) or pipeline.collection(collection).read(id)
         if not found.entry.exists:
             error = DocumentNotFoundError(f"there is no document {id} in {collection}")
             return respond(error, read_headers(found))
@@ -86,7 +87,7 @@ def _found(found: Read, wanted: tuple[str, ...] = ()) -> Response:
     try:
         return answer(lambda: form.text(select(found.entry.body)), form.tag(found.entry.etag), headers, form)
     except UnreadableDocumentError as error:
-        return respond(found.entry.blamed(error), headers | {"ETag": f'"{found.entry.etag}"'})
+        return respond(found.entry.blamed(error), headers | {"ETag": quoted(found.entry.etag)})
 
 
 def _offered(settings: CollectionSettings) -> str:

@@ -7,7 +7,7 @@ from flask import Response
 
 from writebehind import Pipeline
 from writebehind.access.rights import Right
-from writebehind.flask.access import Access
+from writebehind.flask.access import Access, hidden_from
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import content, operation
 from writebehind.flask.parameters import given, only
@@ -57,4 +57,4 @@ def _shown(key: str, found: KnownWrite) -> dict[str, object]:
     said: dict[str, object] = {"key": key, "state": found.state.value}
     if found.version:
         said |= {"collection": found.collection, "id": found.id, "version": found.version}
-    return said | {"etag": found.etag} if found.etag else said
+    return said | {"etag": found.etag} if found.etag and hidden_from(found.collection) is None else said

@@ -62,7 +62,7 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     for group in groups(pipeline):
         name = group.name if group.name in of_all else ""
         peers, watched = of_all[name], watched_of[name]
-        if group.replicas or watched:
+        if group.replicas or watched or group.config[_MIN_REPLICAS] not in {None, "", "0"}:
             yield fence(group, needed(group, pipeline.settings.confirm_replicas), down_after_ms(watched))
         for place in group.replicas:
             yield replica(peers, place, behind_s=partial(behind_s, pipeline, group.name))
@@ -100,6 +100,13 @@ def fence(group: Group, replicas: int, down_ms: int | None) -> Finding:
             f"{server}{_MIN_REPLICAS} is 0: a primary that is cut off goes on to acknowledge writes, which are "
             "lost when a replica takes its place",
             f"CONFIG SET {_MIN_REPLICAS} {replicas} {_MAX_LAG} {lag_s(down_ms)} {_ON_ALL}",
+        )
+    if int(least) > len(group.replicas):
+        return failure(
+            check,
+            f"{server}takes no writes, as {_MIN_REPLICAS} is {least}: "
+            f"{counted(len(group.replicas), 'replica is', 'replicas are')} connected",
+            f"see that they run and reach it; or CONFIG SET {_MIN_REPLICAS} {len(group.replicas)} {_ON_ALL}",
         )
     if down_ms is not None and lag and int(lag) > _longest_lag_s(down_ms):
         return warning(

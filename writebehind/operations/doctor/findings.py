@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
+from writebehind.conditions import CONDITIONS, Remedy, Severity
 from writebehind.pipeline import Pipeline
+from writebehind.remedies import runs_here
 from writebehind.settings.installation import Settings
 from writebehind.settings.running import process_of
 
 
 class Level(IntEnum):
-    """Severity of a finding; also the command's exit status for the worst of all."""
+    """Severity of a finding; also the command's exit status for the worst of all.
 
-    OK = 0
-    WARNING = 1
-    FAILURE = 2
+    A failure is what is critical to the other views: `writebehind.conditions` has the table.
+    """
+
+    OK = Severity.OK
+    WARNING = Severity.WARNING
+    FAILURE = Severity.CRITICAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,9 @@ class Finding:
     fatal: bool = False
 
 
+#: All servers and processes are asked side by side, and each has so long to answer, seconds.
+PATIENCE_S: Final = 2.0
+
 Check = Callable[[Pipeline], Iterator[Finding]]
 
 
@@ -56,13 +65,20 @@ def failure(check: str, found: str, advice: str, *, fatal: bool = False) -> Find
     return Finding(check, Level.FAILURE, found, advice, fatal)
 
 
-def away(settings: Settings, server: str, *, hangs: bool = False) -> str:
+def of(remedy: Remedy, check: str = "") -> Finding:
+    """The finding of what a status shows to be wrong, as bad as it says; about that, or what `check` names."""
+    level = Level(CONDITIONS[remedy.condition].severity)
+    return Finding(check or remedy.about, level, remedy.found, remedy.advice)
+
+
+def away(settings: Settings, server: str, *, hangs: bool = False, reason: str = "") -> str:
     """Advice about `redis`, `mongodb` or `broker` that does not answer: to start it, or where it runs already.
 
     Args:
         settings: have its URL.
         server: which it is.
         hangs: whether nothing refuses what is asked of it: its process may be frozen.
+        reason: the words by which that was seen.
     """
     pid = process_of(server, getattr(settings, f"{server}_url"))
     if pid is None and hangs:
@@ -73,7 +89,4 @@ def away(settings: Settings, server: str, *, hangs: bool = False) -> str:
         )
     if pid is None:
         return f"start it, or set {server.upper()}_URL"
-    return (
-        f"it runs here, started by `writebehind up`, and is frozen or overloaded: look at process {pid}; "
-        f"`kill -CONT {pid}` lets a frozen one go on"
-    )
+    return f"`writebehind up` has started it: {runs_here(pid, reason)}"

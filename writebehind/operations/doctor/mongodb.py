@@ -11,17 +11,18 @@ from pymongo.errors import ConfigurationError as PyMongoConfigurationError
 from writebehind.documents.raw_bson import VERSION_FIELD
 from writebehind.errors import MongoRefusesError, MongoUnavailableError
 from writebehind.mongodb.deployment import CollectionInfo
-from writebehind.operations.doctor.findings import Finding, away, failure, ok, warning
+from writebehind.mongodb.error_table import NO_ANSWER
+from writebehind.operations.doctor.findings import PATIENCE_S, Finding, away, failure, ok, warning
 from writebehind.operations.indexes import LookupIndex, lookup_indexes
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
+from writebehind.remedies import answers_with_errors, broken
 from writebehind.settings.names import COLLECTION_NAME
+from writebehind.settings.running import process_of
 
 OLDEST = (5, 0)
-#: How long it has to answer at all, seconds.
-PATIENCE_S = 4.0
 #: What the driver says where nothing has refused it, and no answer has come.
-_HANGS = ("timed out", "No servers found yet")
+_HANGS = ("timed out", NO_ANSWER)
 _LOG = "see what its log says, as that its disk is full"
 
 
@@ -34,7 +35,11 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     except MongoUnavailableError as error:
         is_old = isinstance(error.__cause__, PyMongoConfigurationError)
         hangs = any(one in str(error) for one in _HANGS)
-        see_to_it = away(pipeline.settings, "mongodb", hangs=hangs)
+        see_to_it = away(pipeline.settings, "mongodb", hangs=hangs, reason=str(error))
+        if answers_with_errors(str(error)):
+            found = f"MongoDB answers with an error: {str(error).removeprefix('MongoDB does not answer: ')}"
+            yield failure("mongodb", found, broken(process_of("mongodb", pipeline.settings.mongodb_url)))
+            return
         advice = "use a newer server, of which the driver knows" if is_old else see_to_it
         yield failure("mongodb", str(error), advice)
         return

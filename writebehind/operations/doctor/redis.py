@@ -6,15 +6,18 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from writebehind.documents.durability import Durability
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.operations.doctor import failover, servers
-from writebehind.operations.doctor.findings import Finding, away, failure, ok, warning
+from writebehind.operations.doctor.findings import Finding, away, failure, of, ok, warning
+from writebehind.operations.running_here import home_of_redis
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.confirmation import replicas_needed
 from writebehind.redis.shared.partition_count import Division
+from writebehind.remedies import of_refusal
 
 OLDEST = (7, 0)
 #: From which difference to another clock an operator should know, seconds.
@@ -31,7 +34,7 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     try:
         yield from _check(pipeline)
     except RedisUnavailableError as error:
-        yield failure("redis", str(error), away(pipeline.settings, "redis", hangs=error.late))
+        yield failure("redis", str(error), away(pipeline.settings, "redis", hangs=error.late, reason=error.inner))
 
 
 def _check(pipeline: Pipeline) -> Iterator[Finding]:
@@ -41,8 +44,11 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
         return
     ahead_s = _ahead_s(pipeline)
     facts_of, policies = pipeline.store.facts(), pipeline.store.configured("appendfsync")
+    directories, home = pipeline.store.directories(), home_of_redis(pipeline.settings)
     for server, facts in facts_of.items():
-        yield from (_named(one, server) for one in _check_one(facts, policies.get(server), server))
+        lost = lost_files(directories.get(server), home)
+        yield from (_named(one, server) for one in _check_one(facts, policies.get(server), lost, server))
+    yield from writes(pipeline)
     if any(facts.get("cluster_enabled") == "1" for facts in facts_of.values()):
         yield coverage(pipeline.store.configured("cluster-require-full-coverage"))
     yield from durability(pipeline)
@@ -53,11 +59,13 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     yield _partitions(pipeline)
 
 
-def _check_one(facts: Facts, policy: str | None, server: str) -> Iterator[Finding]:
-    yield from fitness(facts, server)
+def _check_one(facts: Facts, policy: str | None, lost: Finding | None, server: str) -> Iterator[Finding]:
+    has_file = facts.get("aof_enabled") == "1"
+    for one in fitness(facts, server):
+        yield lost if lost and has_file and one.check == lost.check else one
     if facts:
         yield memory(facts)
-    if facts.get("aof_enabled") == "1":
+    if has_file:
         yield _fsync(policy)
 
 
@@ -155,6 +163,28 @@ def persistence(facts: Facts) -> Finding:
     return ok("redis persistence", "the append-only file is on")
 
 
+def lost_files(directory: str | None, home: Path | None = None) -> Finding | None:
+    """Files that its next start does not find: their directory was taken away under it. `None` where it has them.
+
+    Args:
+        directory: where it has them, as it says itself; '' where that was deleted, `None` where it does not say.
+        home: where the next start looks, if that is known; the directory is in it.
+    """
+    if directory == "":
+        return failure(
+            "redis persistence",
+            "the directory of its append-only file is not there any more: what it writes ends with its process",
+            "do not stop it: `writebehind drain` brings what is pending to MongoDB; then start it in a directory",
+        )
+    if directory is not None and home is not None and not Path(directory).is_relative_to(home):
+        return failure(
+            "redis persistence",
+            f"its append-only file was moved under it, and is in {directory}: its next start looks in {home}",
+            f"move it back to {home}, with the directories in between, before anything stops",
+        )
+    return None
+
+
 def role(facts: Facts) -> Finding:
     """Takes writes, and keeps them."""
     if facts.get("role") != "slave":
@@ -201,6 +231,14 @@ def _fsync(policy: str | None) -> Finding:
         f"appendfsync is {policy or 'unknown'}: a crash of its machine may lose many seconds",
         "CONFIG SET appendfsync everysec, or always; and the same in its configuration file",
     )
+
+
+def writes(pipeline: Pipeline) -> Iterator[Finding]:
+    """Takes what is written: a write that writes nothing is tried."""
+    if words := pipeline.store.load(probes=True).refuses:
+        yield of(of_refusal(words), "redis writes")
+    else:
+        yield ok("redis writes", "it takes them")
 
 
 def durability(pipeline: Pipeline) -> Iterator[Finding]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from writebehind.errors import RedisUnavailableError
-from writebehind.operations.doctor.findings import Finding, failure, ok, warning
+from writebehind.operations.doctor.findings import Finding, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.shared.metrics import Metrics
@@ -18,11 +17,12 @@ _ADVICE = (
 
 
 def check(pipeline: Pipeline) -> Iterator[Finding]:
-    """Whether what has become of writes adds up."""
-    try:
-        yield totals(pipeline.store.metrics)
-    except RedisUnavailableError as error:
-        yield failure("totals", f"nothing is known of them: {error}", "see to Redis first")
+    """Whether what has become of writes adds up.
+
+    Raises:
+        RedisUnavailableError: nothing is known of it.
+    """
+    yield totals(pipeline.store.metrics)
 
 
 def totals(metrics: Metrics) -> Finding:

@@ -8,9 +8,10 @@
 -- ARGV  1 member  2 the entry that stands there, '' where only the mark of being pending does
 --       3 life of `scheduled`, ms; 0 where the caller sends no flush task  4 how much later the flush task on its way may run, ms
 --       5 how many documents are kept of a member when no new write is taken
+--       6 its score there, where it is pending: it goes on having waited for as long; else ''
 -- Returns {1, ticket of the flush task that the caller must enqueue, or ''}  it is pending here
 --         {0, ''}  there is a later write here, or the same one, or nothing to take over
--- include: now_us, last_version, issue_ticket, keep_lost_letter, supplant, count
+-- include: due_of, now_us, last_version, issue_ticket, keep_lost_letter, supplant, count
 local entry, pending, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[4], KEYS[5], KEYS[6]
 local member, document = ARGV[1], ARGV[2]
 local now = now_us()
@@ -30,6 +31,8 @@ else
   end
   supplant(KEYS, member, document, now, ARGV[5])
 end
-count(KEYS[11], 'adopted', redis.call('ZADD', pending, 'LT', due, member))
+local there = tonumber(ARGV[6])
+local since = string.format('%.0f', there and math.min(due_of(there), due) or due)
+count(KEYS[11], 'adopted', redis.call('ZADD', pending, 'LT', since, member))
 redis.call('DEL', load)
 return {1, issue_ticket(scheduled, due, ARGV[3], due + tonumber(ARGV[4]))}

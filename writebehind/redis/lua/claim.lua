@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Take or renew the partition's lease and return the members that are due, the longest waiting first. Where any is,
--- those that are due soon may go along: so documents that trickle in need no bulk write each.
+-- those that are due soon may go along: so documents that trickle in need no bulk write each. Where none is, the partition may be
+-- let go of at once, as by `release`: a flusher that is done needs no other step for it, and nothing can come in between.
 --
 -- Members of paused collections are set aside: they stay pending, in the order in which they are due, with scores below 0. So
 -- whoever counts what is pending finds them, and nobody who looks for what is due. Once that is over they are due again as they
@@ -14,9 +15,12 @@
 --       7 the longest that a member may have to wait, ms: one that is due later was left behind by a clock that has
 --         stepped back since, and is due
 --       8 the paused collections, in order and with commas between them; '' for none
+--       and where the partition is let go of if nothing is due  9 least delay until the next flush, ms  10 extra life of
+--       `scheduled`, ms  11 how long until the next flush where members are set aside, ms  12 '1' while all is paused: see release
 -- Returns {'busy'}                    another flusher owns the partition, or a later flush task is on its way
 --       {'claimed', {member, …}, {member, ms until it is due, …}}   those that are due, and those that may go along
--- include: cut_life, now_ms
+--       {'released', {} or {delay, ticket}}   nothing is due; the second as of release
+-- include: cut_life, now_ms, now_us, issue_ticket, give_back
 local lease, scheduled, pending = KEYS[1], KEYS[2], KEYS[3]
 local token, life, ticket, limit, paused = ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[3]), ARGV[8]
 local at_work = '0:' .. token  -- as a ticket: nobody can be sooner than who is there
@@ -34,9 +38,6 @@ local wanted = redis.call('GET', scheduled)
 if owner ~= token and ticket ~= '' and wanted and wanted ~= ticket and wanted ~= at_work then
   return {'busy'}
 end
-redis.call('SET', lease, token, 'PX', life)
--- While this flusher works, writes need not enqueue another: `release` looks at `pending` again before it lets go.
-redis.call('SET', scheduled, at_work, 'PX', life)
 
 local is_paused = {}
 for name in string.gmatch(paused, '[^,]+') do is_paused[name] = true end
@@ -84,6 +85,13 @@ local function take(from, to)
 end
 take('0', until_when)
 if until_when == now then take(string.format('(%.0f', now + tonumber(ARGV[7])), '+inf') end
+if #members == 0 and ARGV[9] then
+  return {'released', give_back(lease, scheduled, pending, ARGV[9], ARGV[10], ARGV[7], ARGV[11], ARGV[12])}
+end
+
+redis.call('SET', lease, token, 'PX', life)
+-- While this flusher works, writes need not enqueue another: whoever lets go looks at `pending` in the same step.
+redis.call('SET', scheduled, at_work, 'PX', life)
 local soon, room = {}, limit - #members
 if #members > 0 and room > 0 and tonumber(ARGV[6]) > 0 then
   local last = string.format('%.0f', now + ARGV[6])

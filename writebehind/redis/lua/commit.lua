@@ -21,22 +21,24 @@
 --       {'full', '', previous kind, ''}     the partition is full and this member is not pending yet
 --       {'repeated', version, receipt, ''}  the same request was committed before, with this receipt
 --       {'another', '', '', ''}             another request with the same idempotency key was
--- include: now_us, last_version, issue_version, issue_ticket, keep_lost_letter, count, forget_oldest
+-- include: now_us, last_version, issue_version, issue_ticket, keep_lost_letter, count_write, forget_oldest
 local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local member, condition = ARGV[1], ARGV[3]
 local key, receipts, receipts_at = ARGV[12], KEYS[13], KEYS[14]
 
-local until_ms  -- receipts of up to then are over
+local now
 if key then  -- before anything else: what is there was answered, whatever has become of the document since
-  until_ms = math.floor(now_us() / 1000) - ARGV[15]
+  now = now_us()
+  local until_ms = math.floor(now / 1000) - ARGV[15]  -- receipts of up to then are over
   local receipt = redis.call('HGET', receipts, key)
-  local left_at = tonumber(redis.call('ZSCORE', receipts_at, key) or '-inf')
-  if receipt and left_at > until_ms then
+  if receipt and tonumber(redis.call('ZSCORE', receipts_at, key) or '-inf') > until_ms then
     if string.sub(receipt, 18, 49) ~= ARGV[13] then return {'another', '', '', ''} end
     -- WAIT is about what this connection has written.
     if ARGV[17] == '1' then redis.call('HSET', receipts, key, receipt) end
     return {'repeated', string.sub(receipt, 1, 16), receipt, ''}
   end
+  -- More than one, so that they become fewer, and room for one. It fails, before anything is written, on what other hands put there.
+  forget_oldest(receipts, receipts_at, until_ms, ARGV[16] - 1, 4)
 end
 
 -- An entry is 16 digits of version, one kind letter, and for a document 32 digits of ETag and the body.
@@ -53,7 +55,7 @@ if condition ~= '' then
   end
 end
 
-local now = now_us()
+now = now or now_us()
 local due = math.floor(now / 1000) + tonumber(ARGV[5])
 local deleted = tonumber(redis.call('ZSCORE', KEYS[8], member) or '0')
 local version = issue_version(clock, now, math.max(tonumber(string.sub(header, 1, 16)) or 0, deleted))
@@ -87,11 +89,10 @@ end
 
 redis.call('SET', entry, version .. ARGV[2])  -- without TTL: pending data never expires and is never evicted
 redis.call('DEL', load)  -- whatever is being loaded, or read anew, is older than this write
-count(KEYS[11], is_first and 'first' or 'coalesced', 1)
+count_write(KEYS[11], is_first, version)
 if key then
   redis.call('HSET', receipts, key, version .. (previous == '' and '-' or previous) .. ARGV[13] .. ARGV[14])
   redis.call('ZADD', receipts_at, math.floor(now / 1000), key)
-  forget_oldest(receipts, receipts_at, until_ms, tonumber(ARGV[16]), 4)  -- more than one, so that they become fewer
 end
 if ARGV[9] and ARGV[9] ~= '' then
   pcall(function()  -- whatever is in its way, the write stands

@@ -16,7 +16,7 @@
 --         {'superseded', '', newer version}  there is one
 --         {'unknown', ''}     there is no entry: a newer one may have been persisted and dropped
 --         {'late', ''}        the document may have been deleted since, and that forgotten
--- include: now_us, last_version, issue_ticket, keep_lost_letter, supplant, count
+-- include: now_us, last_version, issue_ticket, keep_lost_letter, supplant, count_write
 local entry, pending, scheduled = KEYS[1], KEYS[2], KEYS[4]
 local member, digits = ARGV[1], string.sub(ARGV[2], 1, 16)
 local version = tonumber(digits)
@@ -46,7 +46,7 @@ if header == '' and ARGV[7] ~= '1' then return {'unknown', ''} end
 
 supplant(KEYS, member, ARGV[2], now, ARGV[5])
 local due = math.floor(now / 1000)
-count(KEYS[11], redis.call('ZADD', pending, 'LT', due, member) == 1 and 'first' or 'coalesced', 1)
+count_write(KEYS[11], redis.call('ZADD', pending, 'LT', due, member) == 1, digits)
 redis.call('DEL', KEYS[6])  -- as for a commit
 bring_receipts()  -- last: no receipt stands of a write that does not
 return {'recommitted', issue_ticket(scheduled, due, ARGV[3], due + tonumber(ARGV[4]))}

@@ -23,8 +23,12 @@ BEAT: Final = "beat"
 EXPORTER: Final = "exporter"
 #: In the place of a role, before the time at which Redis was seen last: it was away until this was noted.
 _AWAY: Final = "redis-away"
+#: The name under which somebody last noted that it sees Redis.
+_SEEN: Final = b"redis-seen"
 #: A process notes that it sees Redis so often at most, seconds; where nobody has for so long it was away, ms.
 SEES_EVERY_S, AWAY_MS = 3.0, 10_000
+#: Where nobody has for so long, and not yet for that long, Redis was away and is seen again just now, seconds.
+_UNSEEN_S: Final = SEES_EVERY_S + 1
 #: What lies further ahead is of a clock that was set back since, and says nothing, ms.
 _AHEAD_MS: Final = 15_000
 #: For so long a process is remembered that was at work, seconds.
@@ -71,10 +75,12 @@ class Attendants:
     Attributes:
         by_role: the process, by `BEAT` or `EXPORTER`; none that was not at work within a day.
         outage: the last one of Redis; `None` where there was none within a day.
+        seen_s: when somebody last noted that it sees Redis, seconds ago; `None` for not within a day.
     """
 
     by_role: Mapping[str, Attendant] = field(default_factory=dict)
     outage: Outage | None = None
+    seen_s: float | None = None
 
 
 def process_of(role: str, attendants: Attendants) -> dict[str, Any]:
@@ -117,16 +123,20 @@ class Attendance:
         until = now_ms + _AHEAD_MS
         noted = self._wire.call("ZRANGE", keys.OBSERVED, until, "-inf", "BYSCORE", "REV", "WITHSCORES")
         by_role: dict[str, Attendant] = {}
-        outage = None
+        outage = seen_s = None
         for name, at_ms in pairs(noted):
             role, _, rest = name.decode(errors="replace").partition(" ")
             ago_s = _since(whole(at_ms), now_ms)
-            if role in (BEAT, EXPORTER) and role not in by_role:
+            if name == _SEEN:
+                seen_s = ago_s
+            elif role in (BEAT, EXPORTER) and role not in by_role:
                 pid = None if has_ended(rest) else pid_of(rest)
                 by_role[role] = Attendant(ago_s, pid, host_of(rest), is_stopped(rest))
             elif role == _AWAY and outage is None and rest.isdecimal():
                 outage = Outage(_since(int(rest), now_ms), ago_s)
-        return Attendants(by_role, outage)
+        if seen_s is not None and _UNSEEN_S < seen_s < AWAY_MS / 1000 and (not outage or outage.ended_s > seen_s):
+            outage = Outage(seen_s, 0.0)
+        return Attendants(by_role, outage, seen_s)
 
 
 def _since(then_ms: int, now_ms: int) -> float:

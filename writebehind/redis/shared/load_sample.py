@@ -15,6 +15,7 @@ from writebehind.errors import ConfigurationError, ForeignRedisError, RedisUnava
 from writebehind.redis import keys
 from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.letters import added_up
+from writebehind.redis.refusals import PROBE, refusal
 from writebehind.redis.shared import persisted
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division
@@ -65,6 +66,8 @@ class LoadSample:
         server_of: the names of the servers that the partitions are on, where there are several.
         away: the partitions of servers that do not answer while others do, by the servers' names.
         file_fails: whether one of them could not write its append-only file, and so refuses writes.
+        refuses: the words by which one of them refuses whatever is written, though it answers; '' where none does,
+            or none was asked.
     """
 
     misfit: str
@@ -88,6 +91,7 @@ class LoadSample:
     server_of: tuple[str, ...] = ()
     away: Mapping[str, Sequence[int]] = field(default_factory=dict)
     file_fails: bool = False
+    refuses: str = ""
 
     def without(self, partitions: Mapping[str, Sequence[int]]) -> LoadSample:
         """The same, where servers answer, and say nothing of these partitions, by the servers' names."""
@@ -197,16 +201,19 @@ def take(
     divisions: Record[Division],
     *,
     pauses: Pauses,
+    probes: bool = False,
 ) -> LoadSample:
     """Take a sample, in two round trips, for a process that looks for documents of a database in a layout.
 
-    Of a record whose server is away counts what this process has seen there last.
+    Of a record whose server is away counts what this process has seen there last. Where it `probes`, each server
+    is asked whether it takes writes: one that makes them wait (`CLIENT PAUSE`) does not answer.
 
     Raises:
         RedisUnavailableError: Redis does not answer.
     """
     asked_at = time.monotonic()
-    about = wire.on_each([("TIME",), ("INFO",), ("COMMAND", "INFO", "WAITAOF"), ("HGETALL", keys.SERVER)])
+    asked = [("TIME",), ("INFO",), ("COMMAND", "INFO", "WAITAOF"), ("HGETALL", keys.SERVER)]
+    about = wire.on_each([*asked, ("EVAL", PROBE, 0)] if probes else asked)
     clocks = [time_ms(clock) for clock, *_ in about.values() if isinstance(clock, list)]
     partitions = [partition_keys(one) for one in layout.in_use()]
     size = len(partitions)
@@ -229,7 +236,7 @@ def take(
     owner = owners.known() if is_lost[0] else owners.read(owned)
     division = divisions.known() if is_lost[1] else divisions.read(divided)
     size = layout.partitions  # as the record says by now
-    records = {name: ServerRecord.parse(one) for name, (*_, one) in about.items() if name not in away}
+    records = {name: ServerRecord.parse(one) for name, (_, _, _, one, *_) in about.items() if name not in away}
     wrong = misfit_of(wire.names, records)
     whole_of_all = LoadSample(
         misfit=f"{wrong}, and restart this process" if wrong else _misfit(owner, database, division, size),
@@ -243,8 +250,8 @@ def take(
         paused=pauses.known() if paused is None else pauses.see(paused, max(clocks, default=0), asked_at=asked_at),
     )
     servers = {
-        name: replace(whole_of_all, **_figures(info, command))
-        for name, (_, info, command, _) in about.items()
+        name: replace(whole_of_all, **_figures(info, command), refuses=refusal(*probed))
+        for name, (_, info, command, _, *probed) in about.items()
         if name not in away
     }
     if len(about) == 1:
@@ -252,7 +259,7 @@ def take(
     server_of = tuple(wire.server_of(of.pending) for of in layout.all())
     return replace(
         whole_of_all,
-        **_together([*servers.values()]),
+        **_together(servers),
         servers=servers,
         server_of=server_of,
         away={name: [at for at, one in enumerate(server_of) if one == name] for name in about if name in away},
@@ -277,8 +284,9 @@ def _figures(info: bytes | ResponseError, command: Any) -> dict[str, Any]:
     }
 
 
-def _together(servers: Sequence[LoadSample]) -> dict[str, Any]:
+def _together(of: Mapping[str, LoadSample]) -> dict[str, Any]:
     """The figures that are true of each: the fullest server's memory, and what every one promises."""
+    servers = [*of.values()]
     fullest = max(servers, key=lambda one: one.used_memory / one.max_memory if one.max_memory else 0.0)
     return {
         **{name: getattr(fullest, name) for name in ("used_memory", "max_memory", "keys", "expiring")},
@@ -288,6 +296,7 @@ def _together(servers: Sequence[LoadSample]) -> dict[str, Any]:
         "had_replicas": any(one.had_replicas for one in servers),
         "file_fails": any(one.file_fails for one in servers),
         "waits_for_disk": all(one.waits_for_disk for one in servers),
+        "refuses": next((f"{name}: {one.refuses}" for name, one in of.items() if one.refuses), ""),
     }
 
 

@@ -43,7 +43,7 @@ class PartitionStatus:
         partition: its number.
         pending: documents that wait for MongoDB.
         dead: dead letters.
-        head: the member that is due first, and when, ms.
+        head: the member that has waited longest, and when it is due, ms.
         tail_ms: when the member is due that is due last.
         claim_left_ms: life that the claim of a flusher has left; `None` where nobody has claimed it.
         ticket_ms: when the flush task is to run that is on its way; 0 where a flusher has said that none is
@@ -51,6 +51,8 @@ class PartitionStatus:
         ticket_left_ms: life that its ticket has left.
         aside: of the members that are set aside, as their collection is paused, the one that is due first, and
             when, ms; `head` and `tail_ms` are of the others.
+        tried_ms: since when MongoDB was given `head`, or since when it was written where MongoDB did not take it,
+            ms; `None` where it was not given it yet. Other than when it is due, this does not move.
     """
 
     partition: int
@@ -62,6 +64,7 @@ class PartitionStatus:
     ticket_ms: int | None = None
     ticket_left_ms: int = 0
     aside: tuple[str, float] | None = None
+    tried_ms: float | None = None
 
 
 @dataclass(slots=True)
@@ -159,7 +162,7 @@ class Metrics:
         numbers = self._layout.in_use()
         of_all = map(partition_keys, numbers)
         counted = run_many(
-            _COUNT_UNSETTLED, [((of.pending, of.dead, of.lease, of.scheduled), ()) for of in of_all]
+            _COUNT_UNSETTLED, [((of.pending, of.dead, of.lease, of.scheduled, of.sent), ()) for of in of_all]
         )
         return [
             PartitionStatus(
@@ -172,21 +175,12 @@ class Metrics:
                 whole(ticket.partition(b":")[0]) if ticket else None,
                 max(0, ticket_left_ms),
                 _first(aside),
+                float(head[2]) if head and head[2] else None,
             )
             for partition, answer in zip(numbers, counted, strict=True)
             if answer is not None
             for pending, dead, head, tail, claim_left_ms, (ticket, ticket_left_ms), aside in [answer]
         ]
-
-    def sent_since(self, members: Mapping[int, str]) -> dict[int, float]:
-        """Since when MongoDB was given what is pending of one member in each partition, ms; if it was."""
-        commands = [("HGET", partition_keys(partition).sent, member) for partition, member in members.items()]
-        answers = self._wire.calls_answered(commands) if commands else []
-        return {
-            partition: float(since)
-            for partition, noted in zip(members, answers, strict=True)
-            if noted and (since := whole([*noted.split(b" "), b""][1]))
-        }
 
     def count(self, counters: Mapping[str, int], *, persisted: int = 0) -> None:
         """Add to the counters, and to the flush rate, as nothing depends on them.
@@ -199,14 +193,16 @@ class Metrics:
         commands: list[tuple[Any, ...]] = [
             ("HINCRBY", keys.COUNTERS, name, number) for name, number in counters.items() if number
         ]
-        if persisted:
-            self._wire.run(_COUNT_FLUSHED, (keys.FLUSHED,), (persisted, REMEMBERED_S))
-        if commands:
-            with suppress(RedisFullError):
-                answers = self._wire.calls(commands)
-                for command, answer in zip(commands, answers, strict=True):
-                    if isinstance(answer, ResponseError):  # other hands have made it no number: it begins anew
-                        self._wire.call("HDEL", keys.COUNTERS, command[2])
+        flushed = ((keys.FLUSHED,), (persisted, REMEMBERED_S))
+        with suppress(RedisFullError):  # in which flushes are counted all the same
+            answers = (
+                self._wire.run_before(_COUNT_FLUSHED, flushed, commands)
+                if persisted
+                else self._wire.calls(commands)
+            )
+            for command, answer in zip(commands, answers, strict=True):
+                if isinstance(answer, ResponseError):  # other hands have made it no number: it begins anew
+                    self._wire.call("HDEL", keys.COUNTERS, command[2])
 
     def counters(self) -> dict[str, int]:
         """The counters since the first start. Raises as `totals`."""

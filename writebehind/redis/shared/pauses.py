@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Final
 
 from writebehind import forks
@@ -71,6 +72,11 @@ class Paused:
     def shortest_ms(self) -> int | None:
         """The time until the first of them ends by itself; `None` where none does."""
         return min((one.left_ms for one in self.pauses if one.left_ms is not None), default=None)
+
+    @property
+    def longest_s(self) -> float:
+        """The time until the last of them ends by itself, seconds; infinity where one does not."""
+        return max((inf if one.left_ms is None else one.left_ms / 1000 for one in self.pauses), default=0.0)
 
     @property
     def all(self) -> Pause | None:

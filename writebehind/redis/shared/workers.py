@@ -19,6 +19,8 @@ WORKER_LIFE_MS = 15_000
 SILENT_FOR_MS = 24 * 3_600_000
 #: For so long one is told of whose process is known to have ended without a word, seconds.
 ENDED_FOR_S = 600.0
+#: And for so long where others consume its queues by now, seconds.
+SUCCEEDED_FOR_S = 60.0
 #: For so long it is remembered when a worker was last seen, ms: a week.
 REMEMBERED_MS = 7 * 24 * 3_600_000
 
@@ -66,7 +68,7 @@ class Crew:
         busy: those that have proven nothing lately as their pool is full, the last that became so first.
         silent: those that have proven nothing for long, are not busy, and have not ended; and those that are seen
             to be stopped, however short that is. Of the last day, the last first.
-        ended: the same of those whose process is gone, as is seen on its own machine: they were killed.
+        ended: the same of those whose process is gone, as is seen on its own machine, at once: they were killed.
     """
 
     alive: list[str]
@@ -78,8 +80,16 @@ class Crew:
 
     @property
     def ended_lately(self) -> list[SilentWorker]:
-        """Those that are told of: the others are as good as forgotten."""
-        return [one for one in self.ended if one.seconds_ago <= ENDED_FOR_S]
+        """Those that are told of: the others are as good as forgotten, sooner where others do their work."""
+        return [
+            one
+            for one in self.ended
+            if one.seconds_ago <= (SUCCEEDED_FOR_S if self.are_consumed(one.queues) else ENDED_FOR_S)
+        ]
+
+    def are_consumed(self, queues: Sequence[str]) -> bool:
+        """Whether some worker at work consumes each of the queues."""
+        return all(self.consumers.get(queue) for queue in queues)
 
 
 class Workers:
@@ -172,23 +182,27 @@ def read(answers: Sequence[Any], now: int) -> Crew:
     processes = dict(_parted(_text(one)) for one in answers[6])  # of each name the last one
     full = {name: seconds for name, seconds in since.items() if name in holding}
     at_work = {*proven, *full}
-    stopped = {name for name in at_work if is_stopped(processes.get(name, ""))}
+    lost = {
+        name
+        for name in at_work
+        if is_stopped(process := processes.get(name, "")) or has_ended(process)  # which is seen at once
+    }
     queues: dict[str, list[str]] = {}
     for worker, queue in map(_parted, sorted(map(_text, answers[5]))):
         queues.setdefault(worker, []).append(queue)
     consumers: dict[str, list[str]] = {}
     for worker, queue in map(_parted, consumed):
-        if worker not in stopped:
+        if worker not in lost:
             consumers.setdefault(queue, []).append(worker)
-    busy = sorted((seconds, name) for name, seconds in full.items() if name not in {*proven, *stopped})
+    busy = sorted((seconds, name) for name, seconds in full.items() if name not in {*proven, *lost})
     quiet = [
         _silent(name, queues.get(name, ()), seconds, processes.get(name, ""))
         for name, seconds in sorted((proven | long_ago).items(), key=lambda one: one[1])
-        if name in stopped or name not in at_work
+        if name in lost or name not in at_work
     ]
     gone = {one.worker for one in quiet if has_ended(processes.get(one.worker, ""))}
     return Crew(
-        alive=sorted(at_work - stopped),
+        alive=sorted(at_work - lost),
         holding=holding,
         consumers=consumers,
         busy=[BusyWorker(name, tuple(queues.get(name, ())), seconds) for seconds, name in busy],

@@ -20,7 +20,7 @@ from writebehind.errors import (
 )
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.reach import is_away
-from writebehind.redis.refusals import check_served, raise_refused
+from writebehind.redis.refusals import check_served, is_refused_for_now, raise_refused
 from writebehind.redis.wire import Wire
 
 
@@ -65,6 +65,26 @@ def raised(answer: ResponseError) -> type[Exception]:
 def test_refusals(answer, kind):
     """Each has its own error, on which the answer to a client depends."""
     assert kind is raised(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "passes"),
+    [
+        (ResponseError("MISCONF Errors writing to the AOF file"), True),
+        (ResponseError("Command # 1 (LPUSH a b) of pipeline caused error: MISCONF Errors writing"), True),
+        (ResponseError("NOREPLICAS Not enough good replicas to write."), True),
+        (ReadOnlyError("You can't write against a read only replica."), True),
+        (MasterDownError("Link with MASTER is down"), True),
+        (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), True),
+        (NoPermissionError("User api has no permissions to run the 'set' command"), True),
+        (ResponseError("WRONGTYPE Operation against a key"), False),
+        (ResponseError("unknown command 'NONE'"), False),
+        (ValueError("MISCONF"), False),
+    ],
+)
+def test_what_a_worker_waits_for(answer, passes):
+    """It ends neither by a full disk nor by a replica; what will not pass is a fault."""
+    assert passes == is_refused_for_now(answer)
 
 
 def test_what_cannot_serve_now_is_away_and_what_refuses_is_not():

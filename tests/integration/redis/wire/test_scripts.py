@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from writebehind.errors import MistypedKeyError, RedisUnavailableError
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
@@ -13,14 +15,16 @@ def test_a_command_after_steps_is_on_their_connection(wire):
     wire.call("FLUSHALL")
     wire.call("SCRIPT", "FLUSH")
     for expected in ([b"load"], [b"wait"]):
-        answers, count = wire.run_each(step, [(("entry", "load"), ("token", 5_000))], lambda _: [("DBSIZE",)])
+        answers, count = wire.run_each(
+            step, [(("entry", "load", "deleted"), ("token", 5_000, "users/s:a"))], lambda _: [("DBSIZE",)]
+        )
         assert ([expected], [("", 1)]) == (answers, count)
 
 
 def test_scripts_that_the_server_forgot(wire):
     """A server that has lost its scripts gets them again, in single calls and in many."""
     step = script("get_or_lease_entry")
-    calls = [((f"entry{n}", f"load{n}"), ("token", 5_000)) for n in range(3)]
+    calls = [((f"entry{n}", f"load{n}", "deleted"), ("token", 5_000, "users/s:a")) for n in range(3)]
     wire.call("FLUSHALL")
     assert [[b"load"]] * 3 == wire.run_many(step, calls)
     wire.call("SCRIPT", "FLUSH")
@@ -73,7 +77,9 @@ def test_a_look_of_which_the_server_forgot_the_script(wire, monkeypatch):
 def test_each_step_stands_for_itself(wire):
     """One that meets something of another type is answered by an error, and the others are carried out."""
     of = partition_keys(0)
-    calls = [((of.entry(one), of.load(one)), ("token", 5_000)) for one in ("users/s:a", "users/s:b")]
+    calls = [
+        ((of.entry(one), of.load(one), of.deleted), ("token", 5_000, one)) for one in ("users/s:a", "users/s:b")
+    ]
     wire.call("FLUSHALL")
     wire.call("RPUSH", of.entry("users/s:a"), "garbage")
 
@@ -81,3 +87,10 @@ def test_each_step_stands_for_itself(wire):
 
     assert (MistypedKeyError, [b"load"]) == (type(refused), leased)
     assert [[b"load"], [b"wait"]] == wire.run_each(script("get_or_lease_entry"), calls)[0]
+
+
+def test_a_step_whose_server_is_away_is_told_before_commands(wire, monkeypatch):
+    """The answers of other servers, which were in the same round trip, do not stand for it."""
+    monkeypatch.setattr(wire, "exchange", lambda _: [RedisUnavailableError("one server is away"), b"PONG"])
+    with pytest.raises(RedisUnavailableError, match="one server is away"):
+        wire.run_before(script("count_flushed"), (("wb:one",), ()), (("PING",),))

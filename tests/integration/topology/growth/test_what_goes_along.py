@@ -23,7 +23,9 @@ from writebehind.operations import growth, idle
 from writebehind.operations.drain import drain
 from writebehind.operations.growth import grow
 from writebehind.redis.keys import View, partition_keys
+from writebehind.redis.shared import pauses
 from writebehind.redis.shared.partition_count import Division
+from writebehind.redis.shared.pauses import ALL
 from writebehind.redis.topology import splitting
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.topology.record import MoveError
@@ -226,3 +228,28 @@ def test_a_write_that_is_repeated_counts_once(one, process, monkeypatch, when):
     assert {BEFORE} == {each.store.partitions for each in idle}
     for each, name in zip(idle, names(), strict=False):
         assert {name: created[name]} == create(each, [name])
+
+
+@pytest.mark.parametrize("name", ["slow", ALL])
+def test_what_is_paused_stays_so(one, process, monkeypatch, name):
+    """Members of a paused collection are set aside in the new partitions as well, until it is resumed."""
+    monkeypatch.setattr(pauses, "LOOK_EVERY_S", 0.0)
+    old = process()
+    one.store.pauses.begin(name, for_ms=None)
+    assert 0 == flushed(one)
+    grow(process(), AFTER)
+
+    write(process(), 2, names()[: DOCUMENTS // 2])
+    late = process(partitions=AFTER)
+    assert [0, 0, 0] == [flushed(each) for each in (late, old, one)]
+    assert DOCUMENTS == len(in_partitions(one))
+    old.store.pauses.end([name])
+    assert DOCUMENTS == sum(flushed(each) for each in (old, late))
+    assert {} == in_partitions(one)
+    assert {1, 2} == read(late)
+
+
+def flushed(pipeline: Pipeline) -> int:
+    """The number of documents that a process flushes of those in all partitions, whenever they are due."""
+    pipeline.store.check()
+    return sum(pipeline.flusher.drain(at, budget_s=30).persisted for at in range(pipeline.store.partitions))

@@ -213,6 +213,31 @@ def test_requests_at_a_time_are_limited(app, limited):
     assert "urn:problem-type:writebehind:concurrency-exceeded" == orjson.loads(busy[2].answer)["type"]
 
 
+@pytest.mark.parametrize("framed", [length(12 << 20), ((b"transfer-encoding", b"chunked"),)])
+def test_the_body_of_who_is_refused_is_not_awaited(app, limited, framed):
+    """Nothing of it is read, and the connection that it may still come by is closed."""
+    late = client(part(b"a", more=True), key=READER, headers=framed)
+
+    assert [200, 429] == statuses(limited(Limit(0.1, 1)), client(key=READER), late)
+
+    assert late.complete
+    assert [part(b"a", more=True)] == late.coming
+    assert "close" == late.headers["connection"]
+
+
+def test_who_is_refused_and_sends_no_body_keeps_its_connection(app, limited):
+    again = client(key=READER, method="GET")
+    assert [200, 429] == statuses(limited(Limit(0.1, 1)), client(key=READER), again)
+    assert "connection" not in again.headers
+
+
+def test_a_coding_that_nobody_knows_is_refused_as_such(app, limited):
+    """Also of who has used up its limit: what comes after it cannot be told from its body."""
+    odd = client(key=READER, headers=((b"transfer-encoding", b"gzip"),))
+    assert [200, 501] == statuses(limited(Limit(0.1, 1)), client(key=READER), odd)
+    assert "close" == odd.headers["connection"]
+
+
 def test_without_limits_answers_say_nothing_of_them(limited):
     """There are none unless the settings have some."""
     one = client()

@@ -43,12 +43,14 @@ def test_a_client_that_is_slow_holds_no_thread(app, server):
 KINDS = ("/v1/users/x", "/v1/users:bulk", "/admin/status", "/readyz")
 
 
-@pytest.mark.parametrize("path", [*KINDS, "/metrics", "/v1/users/queries/all", "/admin/dead-letters:export"])
+@pytest.mark.parametrize(
+    "path", [*KINDS, "/metrics", "/console", "/v1/users/queries/all", "/admin/dead-letters:export"]
+)
 def test_a_kind_of_requests_keeps_no_other_kind_waiting(app, server, path):
     """However many of one kind there are, the others are answered while all its threads are held."""
-    kind = {"/metrics": "/readyz"}.get(path, path)
+    kind = {"/metrics": "/readyz", "/console": "/admin/status"}.get(path, path)
     others = [Client(path=one) for one in (*KINDS, "/healthz") if one != kind]
-    if path not in {*KINDS, "/metrics"}:
+    if path not in {*KINDS, "/metrics", "/console"}:
         others = [one for one in others if one.scope["path"] != "/v1/users:bulk"]
     go_on = threading.Event()
     app.writes = lambda environ: [b"done" if environ["PATH_INFO"] != path or go_on.wait(10) else b""]
@@ -106,13 +108,22 @@ def test_a_turn_is_taken_once():
         assert 1 == sum(taken)
 
 
-@pytest.mark.parametrize(("method", "told"), [("PUT", OutcomeUnknown), ("GET", ServiceUnavailable)])
-def test_what_is_late_says_whether_a_write_may_have_happened(app, server, method, told):
+@pytest.mark.parametrize(
+    ("method", "path", "told"),
+    [
+        ("PUT", "/v1/users/x", OutcomeUnknown),
+        ("GET", "/v1/users/x", ServiceUnavailable),
+        ("POST", "/v1/users:get", ServiceUnavailable),
+        ("POST", "/v1/users:bulk", OutcomeUnknown),
+        ("POST", "/v1/users/x:get", OutcomeUnknown),
+    ],
+)
+def test_what_is_late_says_whether_a_write_may_have_happened(app, server, method, path, told):
     """One that no thread had time for was not written, and never will be; one that was begun may be."""
     go_on = threading.Event()
     app.writes = lambda _: [b"done"] if go_on.wait(10) else [b""]
-    begun, waiting = Client(method=method), Client(method=method)
-    server._one = Threads(1, "one")  # so that one request holds all
+    begun, waiting = Client(method=method, path=path), Client(method=method, path=path)
+    server._one = server._many = Threads(1, "one")  # so that one request holds all
 
     async def both() -> None:
         first = asyncio.ensure_future(begun.ask(server))
@@ -134,7 +145,10 @@ def test_what_is_late_says_whether_a_write_may_have_happened(app, server, method
         *(("PUT", one) for one in ("/v1/users:bulk", "/v1/users:get", "/admin/drift", "/v1/users/queries/q")),
         *(
             ("GET", one)
-            for one in ("/v1/users", "/v1/users?limit=5", "/v1/users?after=x", "/v1/users?fields=a&limit=5")
+            for one in (
+                *("/v1/users", "/v1/users?limit=5", "/v1/users?after=x", "/v1/users?fields=a&limit=5"),
+                *("/v1/users?&limit=5", "/v1/users?%6Cimit=5", "/v1/users?limit", "/v1/users?&"),
+            )
         ),
         ("HEAD", "/v1/users?limit=5"),
     ],

@@ -1,15 +1,20 @@
 /** The way to the API: where it is, who asks, and what went wrong. */
 
 /** The page is `…/console`, and the API stands beside it, whatever prefix a proxy has put before both. */
-const BASE = new URL(".", document.baseURI);
+export const BASE = new URL(".", document.baseURI);
 /** So long an answer is waited for, ms. */
 const PATIENCE_MS = 8_000;
 
-/** The bearer token. It is kept here and nowhere else: a page that is loaded anew asks for it again. */
+/** The event that tells of another token. */
+export const ASKER_CHANGED = "askerchange";
+
+/** The bearer token, or API key. It is kept here and nowhere else: a page that is loaded anew asks for it again. */
 let token = "";
 
+/** Whoever asks is another one from now on: what is followed is asked for anew, as an event says. */
 export function setToken(given) {
   token = given.trim();
+  dispatchEvent(new Event(ASKER_CHANGED));
 }
 
 export function hasToken() {
@@ -63,7 +68,7 @@ export async function ask(where, method = "GET") {
     text = await answer.text();
   } catch (error) {
     const late = error.name === "TimeoutError";
-    throw new ApiError(0, late ? `no answer within ${PATIENCE_MS / 1000} s` : "nobody answers at its address");
+    throw new ApiError(0, late ? `no answer within ${PATIENCE_MS / 1000} s; on its host writebehind doctor names the process` : "nobody answers at its address");
   }
   let told = null;
   try {

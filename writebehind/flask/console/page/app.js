@@ -4,7 +4,7 @@ import { createElement, h } from "./vendor/preact.js";
 import { hasToken, setToken } from "./api.js";
 import { Confirmation, TokenQuestion } from "./dialogs.js";
 import { Live } from "./feed.js";
-import { Figure, said, ToDo } from "./parts.js";
+import { Awaited, Figure, said, ToDo } from "./parts.js";
 import { HistoryFeed } from "./series.js";
 import { ago, bytes, clock, count, duration, some } from "./units.js";
 import { lost } from "./verdict.js";
@@ -116,9 +116,7 @@ export class App extends Live {
 
   useToken = (given) => {
     this.setState({ asksToken: false });
-    if (given === null) return;
-    setToken(given);
-    for (const feed of this.feeds) feed.refresh();
+    if (given !== null) setToken(given);
   };
 
   render(_props, { route: { name, rest }, scheme, question, asksToken, notice }) {
@@ -149,7 +147,7 @@ export class App extends Live {
               h("option", { value: "dark" }, "Dark"),
             ),
           ),
-          h("button", { type: "button", onClick: () => this.setState({ asksToken: true }) }, hasToken() ? "Token given" : "Token"),
+          h("button", { type: "button", onClick: () => this.setState({ asksToken: true }) }, hasToken() ? "Key given" : "Key or token"),
         ),
         h(Navigation, { current: name, status }),
       ),
@@ -158,9 +156,9 @@ export class App extends Live {
       h(
         "main",
         { id: "figures", tabIndex: -1, class: old ? "old" : "" },
-        status || name !== "now"
-          ? createElement(view, { key: name, status, isLost, history: this.history, rest, act: this.act, tell: this.tell })
-          : h("p", { class: "empty" }, this.status.error ? "No figures yet." : "Loading …"),
+        status || (name !== "now" && !this.status.error?.unauthorized)
+          ? createElement(view, { key: name, status, isLost, failed: Boolean(this.status.error), history: this.history, rest, act: this.act, tell: this.tell })
+          : h(Awaited, { failed: this.status.error }),
       ),
       h(Footer, { status }),
       h("div", { class: "notices", role: "status" }, notice ? h("p", { class: `notice ${notice.level}` }, notice.text) : null),
@@ -177,7 +175,7 @@ function skip(event) {
 
 /** The title of the window, which tells also from another tab. */
 function title(status, error) {
-  if (error) return error.redisAway ? "Redis does not answer" : "No answer";
+  if (error) return error.redisAway ? "Redis does not answer" : error.unauthorized ? "Not allowed" : "No answer";
   return status ? `${count(status.pending)} waiting` : "…";
 }
 
@@ -208,6 +206,7 @@ function bringIntoView(link) {
 
 /** Whether the figures are live. */
 function Pulse({ feed, old }) {
+  if (feed.error?.unauthorized) return h("span", { class: "pulse off" }, "not allowed");
   if (!feed.data) return h("span", { class: "pulse off" }, feed.error ? "no answer" : "connecting");
   return h("span", { class: `pulse ${old ? "off" : "on"}` }, old ? `${duration(feed.age)} old` : "live");
 }
@@ -226,14 +225,14 @@ function Banner({ feed, onToken }) {
       "p",
       { class: "banner" },
       h("span", null, `${why.replace(/[^.]$/, "$&.")}${age}`),
-      asks ? h("button", { type: "button", onClick: onToken }, "Give a token") : h("span", null, " The page asks again each second."),
+      asks ? h("button", { type: "button", onClick: onToken }, "Give a key or token") : h("span", null, " The page asks again each second."),
     ),
   );
 }
 
 /** What was last known of a Redis that does not answer, and what to do. */
 function Lost({ known, toDo }) {
-  const { title, text } = lost(known);
+  const { title, text } = lost(known, toDo);
   return h(
     "section",
     { class: "verdict bad lost", "aria-labelledby": "lost" },

@@ -110,7 +110,7 @@ export class Chart extends Component {
             fill: one.fill ? colour(place, `${one.ink}-fill`) : undefined,
             width: 1.5,
             dash: one.dash,
-            points: { show: false },
+            points: { show: true, size: 4, filter: (plot, place) => alone(plot.data[0], plot.data[place], this.props.away) },
             gaps: (plot, _line, first, last, gaps) => this.gaps(plot, first, last, gaps),
           })),
         ],
@@ -203,6 +203,12 @@ export class Chart extends Component {
       h("div", { class: "plot", ref: this.place, role: "img", "aria-label": `${title}, over time. Now: ${said}${gone && `. Redis did not answer for ${gone}`}` }),
     );
   }
+}
+
+/** The places of values that no line joins to another one: a line alone would not show them. */
+export function alone(times, values, away = []) {
+  const isJoined = (at) => values[at] != null && values[at - 1] != null && !away[at] && times[at] - times[at - 1] <= APART_S;
+  return values.flatMap((value, at) => (value != null && !isJoined(at) && !isJoined(at + 1) ? [at] : []));
 }
 
 /** A time of day. */

@@ -1,7 +1,7 @@
 /** What is asked of the API again and again, for as long as somebody looks. */
 
 import { Component } from "./vendor/preact.js";
-import { ApiError, ask } from "./api.js";
+import { ASKER_CHANGED, ApiError, ask } from "./api.js";
 
 /** An answer that is asked for every so often. A request begins only when the one before it has ended. */
 export class Feed {
@@ -23,11 +23,13 @@ export class Feed {
     this.running = false;
     this.turn = 0;
     this.seen = () => document.hidden || this.refresh();
+    this.asksAnew = () => this.refresh();
   }
 
   start() {
     this.running = true;
     document.addEventListener("visibilitychange", this.seen);
+    addEventListener(ASKER_CHANGED, this.asksAnew);
     this.refresh();
   }
 
@@ -36,6 +38,7 @@ export class Feed {
     this.turn += 1;
     clearTimeout(this.timer);
     document.removeEventListener("visibilitychange", this.seen);
+    removeEventListener(ASKER_CHANGED, this.asksAnew);
   }
 
   /** Ask now. An answer that is on its way by then does not count any more. */

@@ -34,10 +34,11 @@ export function Figure({ name, value, note, level = "", wide = false }) {
  * @param columns each `{ name, cell, numeric, wide }`: `cell` makes what stands in the column of an item
  * @param keyOf what an item is called among the others
  * @param empty what is said where there is none
+ * @param failed whether items were asked for in vain: another line says why
  * @param detail makes what stands below an item, if anything
  */
-export function Table({ caption, columns, items, keyOf, empty, detail }) {
-  if (!items?.length) return h("p", { class: "empty" }, items ? empty : "Loading …");
+export function Table({ caption, columns, items, keyOf, empty, detail, failed = false }) {
+  if (!items?.length) return items ? h("p", { class: "empty" }, empty) : h(Awaited, { failed });
   return h(
     "table",
     null,
@@ -61,6 +62,11 @@ export function Table({ caption, columns, items, keyOf, empty, detail }) {
   );
 }
 
+/** What stands where nothing is known yet: it loads only where nothing went wrong. */
+export function Awaited({ failed }) {
+  return h("p", { class: "empty" }, failed ? "No figures yet." : "Loading …");
+}
+
 /** A part of a view under a heading. */
 export function Panel({ title, note, tools, children, id }) {
   return h(
@@ -78,10 +84,18 @@ export function ToDo({ remedies }) {
   return h(
     "ul",
     { class: "todo", "aria-label": "What to do" },
-    remedies.map((one) =>
-      h("li", { key: one.about }, h("strong", null, `${one.about}: `), `${one.advice}. `, h("a", { href: one.runbook, target: "_blank", rel: "noopener noreferrer" }, "Runbook")),
+    [...remedies].sort((one, other) => isWorse(other) - isWorse(one)).map((one) =>
+      h("li", { key: one.about }, h("strong", null, `${one.about}: `), breakable(`${one.advice}. `), h("a", { href: one.runbook, target: "_blank", rel: "noopener noreferrer" }, "Runbook")),
     ),
   );
+}
+
+/** Whether something that is to be done comes before what is to be looked at today. */
+const isWorse = (remedy) => Number(remedy.severity === "critical");
+
+/** A text whose long names of settings may break after an underscore, and not within a word. */
+export function breakable(text) {
+  return text.split(/(?<=_)/).flatMap((one, place) => (place ? [h("wbr", { key: place }), one] : [one]));
 }
 
 /** A line that says why something cannot be shown. */

@@ -15,14 +15,41 @@ const SOON_S = 600;
  * @returns {{level: "ok" | "warn" | "bad", title: string, text: string, reason?: string}} `reason` is a server's own word
  */
 export function verdict(status, now) {
-  const found = headline(status, now);
+  const found = { level: levelOf(status, () => true), ...(dataLost(status.lost_data) ?? headline(status, now)) };
   const paused = status.paused ?? [];
   const matters = status.pending || isAll(paused);
   if (!paused.length || !matters || `${found.title} ${found.text}`.includes(" is paused")) return found;
   return { ...found, text: `${found.text} Flushing of ${pausedOf(paused)} is paused. ${untilWhen(paused)}` };
 }
 
-/** The verdict, which a pause of some collections does not change. */
+/**
+ * The level of a part of the system: how bad the status says that it is, as all other views do.
+ *
+ * @param {object} status as `/admin/status` has it
+ * @param {(remedy: object) => boolean} isOf whether something that is to be done is about that part
+ * @param {string} otherwise the level where there is nothing to be done about it
+ */
+export function levelOf(status, isOf, otherwise = "ok") {
+  const found = (status.to_do ?? []).filter(isOf).map((one) => ({ warning: "warn", critical: "bad" })[one.severity]);
+  return ["bad", "warn"].find((one) => found.includes(one)) ?? otherwise;
+}
+
+/** Whether something that is to be done is about this. */
+export function isAbout(...names) {
+  return (remedy) => names.includes(remedy.about);
+}
+
+/** The headline while documents are known to be lost with the data of Redis; null while none are. */
+function dataLost(losses) {
+  if (!losses?.length) return null;
+  const documents = losses.reduce((sum, one) => sum + one.pending + one.dead_letters, 0);
+  return {
+    title: `Redis has lost data: at least ${some(documents, "acknowledged document")} ${documents === 1 ? "was" : "were"} only there`,
+    text: `Last seen at ${losses.at(-1).at}. Keep its old files. Once you have seen to it: writebehind doctor --loss-seen.`,
+  };
+}
+
+/** The words of the verdict, which a pause of some collections does not change. */
 function headline(status, now) {
   const waiting = status.pending;
   const letters = status.dead_letters;
@@ -32,38 +59,48 @@ function headline(status, now) {
   if (away.length) {
     const partitions = away.flatMap((one) => one.partitions).length;
     return {
-      level: "bad",
       title: `${serversOf(away)} of Redis does not answer: nobody knows what would be lost with it`,
       text: `Writes to ${some(partitions, "partition")} of ${count(status.partitions)} are refused until it is back. The others go on, and all figures are theirs: ${lost}.`,
+    };
+  }
+  if (status.redis_refuses) {
+    return {
+      level: "bad",
+      title: `Redis refuses whatever is written: ${lost}`,
+      text: "Clients get 503, and workers can persist nothing. What is acknowledged waits there, and all goes on by itself once Redis takes writes.",
+      reason: status.redis_refuses,
     };
   }
   const paused = status.paused ?? [];
   if (isAll(paused) && !trouble(status) && cap !== 0) {
     return {
-      level: "warn",
       title: `Flushing of ${pausedOf(paused)} is paused: ${lost}`,
       text: `Writes are acknowledged by Redis and wait there${refusals(cap)}. ${untilWhen(paused)}`,
     };
   }
   if (trouble(status)) {
     return {
-      level: "bad",
-      title: waiting || letters ? `MongoDB does not answer: ${lost}` : "MongoDB does not answer; nothing waits for it yet",
+      title: waiting || letters ? `${unserved(status)}: ${lost}` : `${unserved(status)}; nothing waits for it yet`,
       text: `${broken(status, now)} Writes are acknowledged by Redis and wait there${refusals(cap)}.`,
-      reason: (status.mongodb_error ?? status.breaker_reason ?? "").replace(/^MongoDB does not answer: /, ""),
+      reason: reasonOf(status).replace(/^(MongoDB (does not answer|gives no sign of life): )+/, ""),
     };
   }
   if (status.mongodb_refuses) {
     return {
-      level: "bad",
       title: `MongoDB answers, and takes nothing that is written: ${lost}`,
       text: `Writes are acknowledged by Redis and wait there${refusals(cap)}.`,
       reason: status.mongodb_refuses,
     };
   }
   if (cap === 0) {
+    const full = status.cap === "memory" ? 0 : (status.full_partitions?.length ?? 0);
+    if (full && full < status.partitions) {
+      return {
+        title: `Writes to ${count(full)} of ${count(status.partitions)} partitions are refused now: ${lost}`,
+        text: "Too many documents wait for MongoDB there: new ones get 503 until there is room. The other partitions take documents.",
+      };
+    }
     return {
-      level: "bad",
       title: `Writes are refused now: ${lost}`,
       text: `${status.cap === "memory" ? "Redis is short of memory" : "Too many documents wait for MongoDB"}: new documents get 503 until there is room.`,
     };
@@ -72,18 +109,16 @@ function headline(status, now) {
   if (waiting && (status.unconsumed ?? []).includes("flush")) return unworked(status, lost);
   const isSoon = typeof cap === "number" && cap < SOON_S;
   if (waiting && !isSoon && status.grows_per_second) {
-    return { level: "warn", title: `More comes than goes: ${lost}`, text: `${outrun(status)} ${when(status)}` };
+    return { title: `More comes than goes: ${lost}`, text: `${outrun(status)} ${when(status)}` };
   }
   if (waiting && isSoon) {
     return {
-      level: "bad",
       title: typeof drained === "number" ? `More comes than goes: ${lost}` : `Nobody knows when all is safe: ${lost}`,
       text: `${typeof drained === "number" ? `${outrun(status)} `.trimStart() : `${unsafe(status)} `}At this rate new documents are refused in ${duration(cap)}${status.cap === "memory" ? ", for Redis's memory" : ""}. Nothing is dropped; clients get 503 then.`,
     };
   }
   if (waiting && status.overdue_seconds > LATE_S) {
     return {
-      level: "warn",
       title: `${some(waiting, "document")} not in MongoDB, one of them overdue for ${duration(status.overdue_seconds)}`,
       text: `${when(status)} Look at the workers and at MongoDB's load.`,
     };
@@ -92,13 +127,11 @@ function headline(status, now) {
   if (waiting) {
     const way = typeof drained === "number" ? "on the way to MongoDB" : waiting === 1 ? "waits for MongoDB" : "wait for MongoDB";
     return {
-      level: letters || typeof drained !== "number" ? "warn" : "ok",
       title: `${some(waiting, "document")} ${way}${letters ? `, ${count(letters)} refused by it` : ""}`,
       text: `${when(status)}${refused}`,
     };
   }
   return {
-    level: letters ? "warn" : "ok",
     title: letters ? `All is in MongoDB but ${some(letters, "dead letter")}` : "Nothing would be lost: all that was acknowledged is in MongoDB",
     text: letters ? refused.trim() : lastly(status),
   };
@@ -109,20 +142,17 @@ function unworked(status, lost) {
   const cap = refusals(status.seconds_until_cap);
   if (status.partitions_at_work && typeof status.seconds_until_drained !== "number") {
     return {
-      level: "warn",
       title: `Somebody has begun to persist: ${lost}`,
       text: `No worker consumes the queue flush yet. Partitions are taken up already, as a worker does that starts, or writebehind drain${cap}.`,
     };
   }
   if (status.partitions_at_work) {
     return {
-      level: "warn",
       title: `Persisted without a worker: ${lost}`,
       text: `${when(status)} Somebody is at work, as writebehind drain is, or a worker that starts; what is written after it has ended waits until a worker consumes the queue flush${cap}.`,
     };
   }
   return {
-    level: "bad",
     title: `Nobody persists: ${lost}`,
     text: `No worker consumes the queue flush. Start one, and what waits is persisted by itself${cap}.`,
   };
@@ -132,12 +162,18 @@ function unworked(status, lost) {
  * A verdict while Redis is away.
  *
  * @param {object | null} known what was only there, as the API has last known it
+ * @param {object[]} toDo what to do, as the API says it
  */
-export function lost(known) {
-  const refused = "Writes are refused until it is back, and reads go to MongoDB.";
-  if (!known) return { title: "Redis does not answer, and nobody here has seen how much is only there", text: refused };
-  const documents = some(known.pending + known.dead_letters, "document");
-  return { title: `Redis does not answer: ${documents} ${known.pending + known.dead_letters === 1 ? "was" : "were"} only there`, text: refused };
+export function lost(known, toDo = []) {
+  const isBoth = toDo.some((one) => one.about === "mongodb");
+  const refused = isBoth
+    ? "MongoDB does not answer either: writes are refused until Redis is back, and reads until either is."
+    : "Writes are refused until it is back, and reads go to MongoDB.";
+  const who = isBoth ? "Redis and MongoDB do not answer" : "Redis does not answer";
+  const there = isBoth ? "in Redis" : "there";
+  if (!known) return { title: `${who}, and nobody here has seen how much is only ${there}`, text: refused };
+  const documents = `${known.pending + known.dead_letters ? "at least " : ""}${some(known.pending + known.dead_letters, "document")}`;
+  return { title: `${who}: ${documents} ${known.pending + known.dead_letters === 1 ? "was" : "were"} only ${there}`, text: `${refused} What was written after that was seen is not counted.` };
 }
 
 /** Names of servers of Redis that do not answer while others do. */
@@ -170,6 +206,16 @@ export function isUnknown(status, figure) {
 /** Whether MongoDB does not answer: the breaker opens only after some failures. */
 export function trouble(status) {
   return (status.breaker ?? "closed") !== "closed" || Boolean(status.mongodb_error);
+}
+
+/** What is wrong with MongoDB: one that answers with errors is not frozen. */
+export function unserved(status) {
+  const isBroken = (status.to_do ?? []).some((one) => one.condition === "mongodb" && one.found.startsWith("MongoDB answers"));
+  return isBroken ? "MongoDB answers with an error" : "MongoDB does not answer";
+}
+
+function reasonOf(status) {
+  return status.mongodb_error ?? status.breaker_reason ?? "";
 }
 
 /** The state of the breaker, and since when, as a sentence. */

@@ -2,7 +2,7 @@
 
 import { h } from "../vendor/preact.js";
 import { Live } from "../feed.js";
-import { DocumentLink, Panel, Trouble } from "../parts.js";
+import { Awaited, DocumentLink, Panel, Trouble } from "../parts.js";
 import { bytes, clock } from "../units.js";
 
 /** What a collection's `on_conflict` has decided. */
@@ -20,7 +20,8 @@ export class Conflicts extends Live {
       h("h1", null, "Conflicts"),
       h("p", { class: "lead" }, "Somebody else changed a document in MongoDB while a write of ours was still on its way. The last 100."),
       h(Trouble, { feed: this.list }),
-      all?.length ? all.map((one) => h(Conflict, { key: `${one.collection}/${one.id}/${one.at}`, one })) : h("p", { class: "empty" }, all ? "There was none." : "Loading …"),
+      all ? null : h(Awaited, { failed: this.list.error }),
+      all?.length === 0 ? h("p", { class: "empty" }, "There was none.") : all?.map((one) => h(Conflict, { key: `${one.collection}/${one.id}/${one.at}`, one })),
     ];
   }
 }

@@ -2,11 +2,8 @@
 
 import { h } from "../vendor/preact.js";
 import { Live } from "../feed.js";
-import { DocumentLink, Figure, Panel, State, Table, Trouble } from "../parts.js";
+import { Awaited, DocumentLink, Figure, Panel, State, Table, Trouble } from "../parts.js";
 import { UNKNOWN, clock, count, duration, nines, percent } from "../units.js";
-
-/** From so long on in which nobody has looked, what was seen says nothing of now, seconds. */
-const UNOBSERVED_S = 30;
 
 export class Drift extends Live {
   constructor(props) {
@@ -20,7 +17,7 @@ export class Drift extends Live {
       h("h1", null, "Drift"),
       h("p", { class: "lead" }, "The reconciler compares what Redis keeps with what MongoDB has, and mends what differs."),
       h(Trouble, { feed: this.drift }),
-      told ? h(Equal, { told }) : h("p", { class: "empty" }, "Loading …"),
+      told ? h(Equal, { told }) : h(Awaited, { failed: this.drift.error }),
       status?.consistency?.windows ? h(Seen, { consistency: status.consistency }) : null,
       told ? h(Passes, { passes: told.passes }) : null,
     ];
@@ -33,10 +30,10 @@ export function inNines({ looks, wrong, ratio, nines_from: from }) {
   return wrong ? (nines(ratio) ?? percent(ratio)) : `≥\u00a0${from.toFixed(1)}\u00a0nines`;
 }
 
-/** For how long nobody has looked what readers see, where that is long; "" where somebody does, or never has. */
+/** For how long nobody has looked what readers see; "" where the API says that somebody does, or nobody ever has. */
 export function notObserved(consistency) {
   const seconds = consistency?.observed_seconds_ago;
-  return seconds > UNOBSERVED_S ? `not observed for ${duration(seconds)}` : "";
+  return consistency?.is_observed || typeof seconds !== "number" ? "" : `not observed for ${duration(seconds)}`;
 }
 
 /** What readers see, as it was sampled: within 1, 10 and 60 s. */

@@ -176,6 +176,7 @@ export class Letters extends Live {
           keyOf: nameOf,
           detail: (one) => (open === nameOf(one) ? h(Opened, { letter: one, body, error: bodyError }) : null),
           empty: this.empty(status),
+          failed: Boolean(this.list.error),
           columns: [
             { name: "Document", cell: (one) => [h(DocumentLink, one), h("p", { class: "note" }, one.message), this.refusedAgain(one) ? h("p", { class: "trouble" }, "Refused again") : null], wide: true },
             { name: "Reason", cell: (one) => (one.code_name ? `${one.reason}: ${one.code_name}` : one.reason) },
@@ -207,7 +208,7 @@ function Opened({ letter, body, error }) {
   return h(
     "div",
     { class: "opened" },
-    h("p", { class: "note" }, `Version ${letter.version}, ${some(letter.attempts, "attempt")}${letter.code ? `, code ${letter.code}` : ""}${letter.trace_id ? `, written in trace ${letter.trace_id}` : ""}`),
+    h("p", { class: "note" }, `Version ${letter.version}, ${some(letter.attempts, "attempt")} since it was written or replayed${letter.code ? `, code ${letter.code}` : ""}${letter.trace_id ? `, written in trace ${letter.trace_id}` : ""}`),
     error ? h("p", { class: "trouble" }, said(error)) : null,
     body ? (body.document ? h(Json, { value: body.document, label: `The document ${letter.collection}/${letter.id}` }) : h("p", { class: "empty" }, body.bson ? "It cannot be shown as JSON; the export has it." : "There is no document: a deletion, or it is lost.")) : null,
     !body && !error ? h("p", { class: "empty" }, "Loading …") : null,

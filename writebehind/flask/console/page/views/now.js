@@ -6,7 +6,7 @@ import { Chart } from "../chart.js";
 import { Button, Figure, State, ToDo } from "../parts.js";
 import { charts, goneOn } from "../series.js";
 import { ago, bytes, count, duration, nines, percent, some } from "../units.js";
-import { isUnknown, pausedOf, serversOf, trouble, verdict } from "../verdict.js";
+import { isAbout, isUnknown, levelOf, pausedOf, serversOf, trouble, unserved, verdict } from "../verdict.js";
 import { inNines, notObserved } from "./drift.js";
 
 /** After so long without a point nobody records the history, seconds. */
@@ -100,13 +100,14 @@ function pendingNote(status) {
 
 function safe(status) {
   if (status.safe) return "safe";
+  if (status.lost_data?.length) return "not all";
   if (status.dead_letters) return "not by itself";
   return typeof status.seconds_until_safe === "number" && !trouble(status) ? duration(status.seconds_until_safe) : "unknown";
 }
 
 function safeNote(status) {
   if (status.safe) return "nothing waits";
-  if (trouble(status)) return "MongoDB does not answer";
+  if (trouble(status)) return unserved(status);
   if (status.dead_letters && status.seconds_until_drained) return `dead letters wait for you; the rest goes in ${duration(status.seconds_until_drained)}`;
   if (status.dead_letters && !status.pending) return "dead letters wait for you";
   return typeof status.seconds_until_safe === "number" ? "what is acknowledged by now" : (status.not_safe_because ?? "");
@@ -137,18 +138,17 @@ function capReason(status, told) {
 }
 
 /** One line of states: what has to work, and whether it does. */
-function Lamps({ status, isLost, now, told }) {
-  const listener = status.listener;
+export function Lamps({ status, isLost, now, told }) {
   const letters = status.dead_letters;
   return h(
     "ul",
     { class: "lamps" },
     lamp("MongoDB", ...mongodb(status, now), "#processes"),
-    lamp("Redis", ...(isLost ? ["bad", "does not answer"] : status.away?.length ? ["bad", `${serversOf(status.away)} does not answer`] : memory(told)), "#now"),
+    lamp("Redis", ...(isLost ? ["bad", "does not answer"] : redis(status, told)), "#now"),
     lamp("Workers", ...workers(status), "#processes"),
     ...beat(status),
-    lamp("Listener", listenerLevel(listener), listenerText(status), "#processes"),
-    lamp("Dead letters", letters ? "warn" : "ok", count(letters), "#dead-letters"),
+    lamp("Listener", listenerLevel(status), listenerText(status), "#processes"),
+    lamp("Dead letters", levelOf(status, isAbout("dead letters")), count(letters), "#dead-letters"),
     lamp("Readers see the truth", ...truth(status.consistency), "#drift"),
   );
 }
@@ -159,26 +159,33 @@ function lamp(name, level, text, href) {
 
 /** Level and text of MongoDB. */
 export function mongodb(status, now) {
-  if (!trouble(status)) return status.mongodb_refuses ? ["bad", "takes no writes"] : ["ok", "answers"];
-  if (status.breaker !== "open") return ["bad", (status.breaker ?? "closed") === "closed" ? "does not answer" : `breaker ${status.breaker}`];
-  return ["bad", `breaker open${status.breaker_since ? `, ${duration(Math.max(0, now - status.breaker_since))}` : ""}`];
+  return [levelOf(status, isAbout("mongodb")), mongodbText(status, now)];
+}
+
+function mongodbText(status, now) {
+  if (!trouble(status)) return status.mongodb_refuses ? "takes no writes" : "answers";
+  if (status.breaker !== "open") return (status.breaker ?? "closed") === "closed" ? "does not answer" : `breaker ${status.breaker}`;
+  return `breaker open${status.breaker_since ? `, ${duration(Math.max(0, now - status.breaker_since))}` : ""}`;
 }
 
 /** Level and text of workers, which are known by what they do. */
 function workers(status) {
   if (isUnknown(status, "workers")) return ["off", "not known now"];
-  const { workers: alive, unconsumed = [], silent_workers: silent = [] } = status;
-  if (unconsumed.length) return ["bad", `nobody consumes ${unconsumed.join(", ")}`];
+  const isOf = ({ about, condition }) => about.startsWith("worker ") || about.startsWith("queue ") || condition === "no-worker";
+  return [levelOf(status, isOf), workersText(status)];
+}
+
+function workersText({ workers: alive, unconsumed = [], silent_workers: silent = [] }) {
+  if (unconsumed.length) return `nobody consumes ${unconsumed.join(", ")}`;
   const stopped = silent.filter((one) => one.is_stopped).length;
-  if (stopped) return ["bad", `${count(stopped)} stopped, ${count(alive)} at work`];
-  if (silent.length) return ["warn", `${count(silent.length)} silent, ${count(alive)} at work`];
-  return ["ok", `${count(alive)} at work`];
+  if (stopped) return `${count(stopped)} stopped, ${count(alive)} at work`;
+  return silent.length ? `${count(silent.length)} silent, ${count(alive)} at work` : `${count(alive)} at work`;
 }
 
 /** The state of beat where sweeps are missing, which it asks for; nothing is said of it as long as they come. */
 function beat(status) {
-  if (!status.to_do?.some((one) => one.about === "beat")) return [];
-  return [lamp("Beat", "bad", beatText(status), "#processes")];
+  const level = levelOf(status, isAbout("beat"));
+  return level === "ok" ? [] : [lamp("Beat", level, beatText(status), "#processes")];
 }
 
 /** That a process is stopped, and what lets it go on, where. */
@@ -191,17 +198,26 @@ export function beatText({ beat: told }) {
   return told.is_stopped ? stoppedText(told) : `no sweep for ${duration(told.swept_seconds_ago)}`;
 }
 
-/** Level and text of Redis's memory. */
-function memory(told) {
-  const used = told?.used_memory?.findLast((value) => value !== null);
-  const most = told?.max_memory?.findLast((value) => value !== null);
-  if (used === undefined) return ["ok", "answers"];
-  return most ? [used > 0.9 * most ? "warn" : "ok", `${bytes(used)} of ${bytes(most)}`] : ["ok", bytes(used)];
+/** Level and text of a Redis that answers, be it in part. */
+function redis(status, told) {
+  const isOf = ({ about, condition }) => about === "redis" || about.startsWith("redis ") || condition === "memory";
+  return [levelOf(status, isOf), status.away?.length ? `${serversOf(status.away)} does not answer` : memory(status, told)];
 }
 
-export function listenerLevel(listener) {
+/** The memory of Redis, or that it cannot write. */
+function memory(status, told) {
+  if (status.to_do?.some((one) => one.condition === "redis-file")) return "takes no writes";
+  const used = told?.used_memory?.findLast((value) => value !== null);
+  const most = told?.max_memory?.findLast((value) => value !== null);
+  if (used === undefined) return "answers";
+  return most ? `${bytes(used)} of ${bytes(most)}` : bytes(used);
+}
+
+/** The level of the listener: one that does not hear of MongoDB, as that answers nobody, is no fault by itself. */
+export function listenerLevel(status) {
+  const listener = status.listener;
   if (!listener) return "off";
-  return listener.error || listener.is_silent || listener.away_seconds !== null ? "bad" : "ok";
+  return levelOf(status, isAbout("listener"), listener.error || listener.away_seconds !== null ? "off" : "ok");
 }
 
 export function listenerText(status) {

@@ -2,7 +2,7 @@
 
 import { Component, h } from "../vendor/preact.js";
 import { Live } from "../feed.js";
-import { DocumentLink, Panel, Table, Trouble } from "../parts.js";
+import { Awaited, DocumentLink, Panel, Table, Trouble } from "../parts.js";
 import { count, duration, rate, some } from "../units.js";
 
 /** What a partition's colour may stand for. */
@@ -20,8 +20,8 @@ export class Partitions extends Live {
     this.state = { measure: "pending", chosen: null };
   }
 
-  render({ status }, { measure, chosen }) {
-    if (!status) return h("p", { class: "empty" }, "Loading …");
+  render({ status, failed }, { measure, chosen }) {
+    if (!status) return h(Awaited, { failed });
     const hot = new Map((this.hot.data?.by_partition ?? []).map((one) => [one.partition, one.hot_keys]));
     const all = status.by_partition.map((one) => ({
       ...one,
@@ -30,11 +30,14 @@ export class Partitions extends Live {
     const { of, show, name } = MEASURES[measure];
     const most = Math.max(...all.map(of), 0);
     const shown = all[chosen];
+    const cap = status.caps?.max_pending_per_partition ?? Infinity;
+    const full = all.filter((one) => one.pending >= cap).length;
+    const filled = full ? ` ${count(full)} of ${count(all.length)} are full, and take no new document: the cap is ${count(cap)}.` : "";
     return [
       h("h1", null, "Partitions"),
       h(
         Panel,
-        { title: "Heat map", note: most ? `At most ${show(most)} in one.` : "All are empty.", tools: h(Choice, { measure, choose: (one) => this.setState({ measure: one }) }) },
+        { title: "Heat map", note: `${most ? `At most ${show(most)} in one.` : "All are empty."}${filled}`, tools: h(Choice, { measure, choose: (one) => this.setState({ measure: one }) }) },
         h(
           "ol",
           { class: `heat ${all.length > 128 ? "dense" : ""}` },
@@ -46,13 +49,15 @@ export class Partitions extends Live {
                 "button",
                 {
                   type: "button",
+                  class: one.pending >= cap ? "full" : "",
                   "aria-pressed": one.partition === chosen,
-                  "aria-label": `Partition ${one.partition}, ${name.toLowerCase()} ${show(of(one))}`,
+                  "aria-label": `Partition ${one.partition}, ${name.toLowerCase()} ${show(of(one))}${one.pending >= cap ? ", full" : ""}`,
                   style: { "--heat": most ? Math.sqrt(of(one) / most).toFixed(3) : "0" },
                   onClick: () => this.setState({ chosen: one.partition === chosen ? null : one.partition }),
                 },
                 h("span", { class: "place" }, one.partition),
                 h("span", { class: "value" }, show(of(one))),
+                one.pending >= cap ? h("span", { class: "cap", title: `Full: the cap is ${count(cap)}` }, "full") : null,
                 one.dead_letters ? h("span", { class: "dead", title: some(one.dead_letters, "dead letter") }, "✕") : null,
               ),
             ),
@@ -85,11 +90,12 @@ function Shown({ one, hot }) {
 
 /** Documents that are read most, with a bar for each. */
 export class HotKeys extends Component {
-  render({ keys }) {
+  render({ keys, failed }) {
     const most = Math.max(...(keys ?? []).map((one) => one.reads_per_second), 0.001);
     return h(Table, {
       caption: "Documents that are read most",
       items: keys,
+      failed,
       keyOf: (one) => `${one.collection}/${one.id}`,
       empty: "No document was read often lately.",
       columns: [

@@ -1,17 +1,17 @@
 /** Who is at work: MongoDB's breaker, the listener, workers and their queues, periodic tasks. */
 
 import { h } from "../vendor/preact.js";
-import { Figure, Panel, State, Table } from "../parts.js";
+import { Awaited, Figure, Panel, State, Table } from "../parts.js";
 import { ago, clock, count, duration } from "../units.js";
-import { isUnknown } from "../verdict.js";
+import { isAbout, isUnknown, levelOf } from "../verdict.js";
 import { notObserved } from "./drift.js";
 import { beatText, listenerLevel, listenerText, mongodb, stoppedText } from "./now.js";
 
 /** What is said of figures that only a server of Redis has which does not answer. */
 const NOT_KNOWN = "Not known while that server of Redis does not answer.";
 
-export function Processes({ status }) {
-  if (!status) return h("p", { class: "empty" }, "Loading …");
+export function Processes({ status, failed }) {
+  if (!status) return h(Awaited, { failed });
   return [
     h("h1", null, "Processes"),
     h("div", { class: "columns" }, h(Breaker, { status }), h(Listener, { status })),
@@ -45,7 +45,7 @@ function Listener({ status }) {
   const listener = status.listener;
   return h(
     Panel,
-    { title: "Listener", tools: h(State, { level: listenerLevel(listener) }, listenerText(status)) },
+    { title: "Listener", tools: h(State, { level: listenerLevel(status) }, listenerText(status)) },
     listener
       ? [
           h(
@@ -64,12 +64,14 @@ function Listener({ status }) {
 }
 
 /** Level and text of the exporter: whether figures of the last hour, and of what readers see, are of now. */
-export function exporter({ exporter: told, consistency }) {
+export function exporter(status) {
+  const { exporter: told, consistency } = status;
   const recorded = told?.recorded_seconds_ago;
   if (recorded === undefined) return ["off", "not known now"];
   if (recorded === null) return ["off", "never ran"];
-  if (told.is_stopped) return ["bad", stoppedText(told)];
-  if (told.is_silent) return ["bad", `silent for ${duration(recorded)}`];
+  const level = levelOf(status, isAbout("exporter"));
+  if (told.is_stopped) return [level, stoppedText(told)];
+  if (told.is_silent) return [level, `silent for ${duration(recorded)}`];
   const unobserved = notObserved(consistency);
   return unobserved ? ["warn", `records; what readers see is ${unobserved}`] : ["ok", "records"];
 }
@@ -80,11 +82,17 @@ function Exporter({ status }) {
 }
 
 /** What a worker does. */
-function doing({ silent, stopped, busy, ended }) {
-  if (stopped) return `stopped, for ${duration(silent)}`;
+function doing({ silent, stopped, busy, awaited, ended }) {
+  if (stopped) return `stopped, and did nothing for ${duration(silent)}`;
+  if (awaited) return "waited for, as Redis was away until just now";
   if (ended !== undefined) return `ended without a word ${ago(ended)}`;
   if (silent !== undefined) return `silent for ${duration(silent)}`;
   return busy === undefined ? "at work" : `busy for ${duration(busy)}`;
+}
+
+/** The level of a worker: one that has ended is no fault by itself, and one that is waited for none yet. */
+function workerLevel(status, { name, awaited, ended }) {
+  return levelOf(status, isAbout(`worker ${name}`), awaited || ended !== undefined ? "off" : "ok");
 }
 
 /** Workers by name, each with its queues: those at work, busy ones, and those that have fallen silent. */
@@ -98,8 +106,9 @@ function Workers({ status }) {
   for (const { worker, queues: some } of busy.values()) queues.set(worker, queues.get(worker) ?? [...some]);
   const alive = [...queues].map(([name, some]) => ({ name, queues: some.sort(), busy: busy.get(name)?.seconds }));
   const ended = (status.ended_workers ?? []).map((one) => ({ name: one.worker, queues: one.queues, ended: one.seconds_ago }));
+  const awaited = (status.awaited_workers ?? []).map((one) => ({ name: one.worker, queues: one.queues, awaited: true }));
   const advice = new Map((status.to_do ?? []).map((one) => [one.about, one.advice]));
-  const items = [...alive, ...silent, ...ended];
+  const items = [...alive, ...silent, ...awaited, ...ended];
   items.sort((one, other) => (one.name < other.name ? -1 : 1));
   return h(
     Panel,
@@ -113,10 +122,18 @@ function Workers({ status }) {
       columns: [
         { name: "Worker", cell: (one) => h("span", { class: "id" }, one.pid ? `${one.name}, process ${one.pid}` : one.name), wide: true },
         { name: "Queues", cell: (one) => one.queues.join(", ") },
-        { name: "State", cell: (one) => h(State, { level: one.ended !== undefined ? "off" : one.silent === undefined ? "ok" : "bad" }, doing(one)) },
+        { name: "State", cell: (one) => h(State, { level: workerLevel(status, one) }, doing(one)) },
       ],
     }),
   );
+}
+
+/** The state of a queue. What waits in vain for want of a worker is told of the backlog. */
+function queueState(status, { name, workers }) {
+  if (workers.length) return [{ level: "ok" }, "consumed"];
+  if (!(status.unconsumed ?? []).includes(name)) return [{ level: "off" }, "its worker is waited for"];
+  const names = name === "flush" ? ["queue flush", "backlog"] : [`queue ${name}`];
+  return [{ level: levelOf(status, isAbout(...names)) }, "nobody consumes it"];
 }
 
 function Queues({ status }) {
@@ -133,7 +150,7 @@ function Queues({ status }) {
         { name: "Queue", cell: (one) => one.name },
         { name: "Waiting tasks", numeric: true, cell: (one) => count(status.broker?.queues?.[one.name]) },
         { name: "Workers", numeric: true, cell: (one) => count(one.workers.length) },
-        { name: "State", cell: (one) => h(State, { level: one.workers.length ? "ok" : "bad" }, one.workers.length ? "consumed" : "nobody consumes it") },
+        { name: "State", cell: (one) => h(State, ...queueState(status, one)) },
       ],
     }),
   );
@@ -141,11 +158,12 @@ function Queues({ status }) {
 
 function Periodic({ status }) {
   const items = Object.entries(status.periodic ?? {}).map(([name, run]) => ({ name, ...run }));
-  const isAway = status.to_do?.some((one) => one.about === "beat");
+  const level = levelOf(status, isAbout("beat"));
+  const isAway = level !== "ok";
   const advice = new Map((status.to_do ?? []).map((one) => [one.about, one.advice]));
   return h(
     Panel,
-    { title: "Periodic tasks", tools: isAway ? h(State, { level: "bad" }, `beat ${beatText(status)}`) : null },
+    { title: "Periodic tasks", tools: isAway ? h(State, { level }, `beat ${beatText(status)}`) : null },
     h(Table, {
       caption: "Periodic tasks",
       items,
@@ -156,7 +174,7 @@ function Periodic({ status }) {
         { name: "Task", cell: (one) => one.name },
         { name: "Last run", numeric: true, cell: (one) => ago(one.seconds_ago) },
         { name: "Took", numeric: true, cell: (one) => duration(one.seconds) },
-        { name: "State", cell: (one) => h(State, ...(one.is_late || (isAway && one.name === "sweep") ? [{ level: "bad" }, "missing"] : stateOf(one))) },
+        { name: "State", cell: (one) => h(State, ...(one.is_late || (isAway && one.name === "sweep") ? [{ level: levelOf(status, isAbout(`task ${one.name}`, "beat")) }, "missing"] : stateOf(one))) },
         { name: "What it did", cell: (one) => one.error ?? one.outcome?.stopped ?? outcome(one.outcome), wide: true },
       ],
     }),
@@ -165,7 +183,7 @@ function Periodic({ status }) {
 
 /** How a run has ended: one that found a server away has not failed, and not done its work either. */
 function stateOf({ error, outcome: told }) {
-  if (error) return [{ level: "bad" }, "failed"];
+  if (error) return [{ level: "warn" }, "failed"];
   return told?.stopped ? [{ level: "warn" }, "ended early"] : [{ level: "ok" }, "done"];
 }
 

@@ -35,7 +35,7 @@ export class Reads extends Live {
           ],
         }),
       ),
-      h(Panel, { title: "Read most", note: "A decaying average over the last minutes." }, h(HotKeys, { keys: this.hot.data?.hot_keys }), h(Trouble, { feed: this.hot })),
+      h(Panel, { title: "Read most", note: "A decaying average over the last minutes." }, h(HotKeys, { keys: this.hot.data?.hot_keys, failed: Boolean(this.hot.error) }), h(Trouble, { feed: this.hot })),
     ];
   }
 }
