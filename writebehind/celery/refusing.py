@@ -89,7 +89,7 @@ def lost(error: ResponseError) -> Exception:
 def wait_for_writes(consumer: Any) -> None:
     """Have a worker's consumer wait, after each connection, until the broker takes writes.
 
-    One that is lost within a second is not made again sooner: Celery's worker logs a trace at its fifth in a second.
+    One that is lost within a second is made again after one: Celery logs a trace of the fifth in a second.
 
     What Redis refuses for now is a lost connection to it. What it refuses for good ends the worker, as faults do.
     """
