@@ -134,12 +134,13 @@ class Pipeline(Parts):
             listed=self.settings.collections,
         )
 
-    def receipt(self, key: str, *, collections: Iterable[str] | None = None) -> KnownWrite:
+    def receipt(self, key: str, *, collections: Iterable[str] | None = None, owner: str = "") -> KnownWrite:
         """The fate of the last write with this idempotency key.
 
         Args:
             key: of the write.
             collections: where it may have been; by default all that the settings list.
+            owner: whose key it is; writes by HTTP have the id of the API key that they were sent with.
 
         Raises:
             InvalidArgumentError: it is no key.
@@ -148,7 +149,7 @@ class Pipeline(Parts):
         """
         names = self.settings.collections if collections is None else collections
         within = [self.collection(one).name for one in names]
-        return known_write(self.store, check_key(strict.text("key", key)), within)
+        return known_write(self.store, check_key(strict.text("key", key)), within, strict.text("owner", owner))
 
     def watch_admission(self, stop: threading.Event) -> None:
         """Tell others the caps of this process, and the log when they are met no more: in a thread of its own.

@@ -15,7 +15,9 @@ from tests.commits import NO_CLOCKS, commit_one
 from tests.integration.conftest import again, drained_with, put
 from tests.tiers import long
 from writebehind import Pipeline
+from writebehind.collection import Collection
 from writebehind.documents.entry import Entry
+from writebehind.documents.idempotency import IdempotencyKey
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.operations.drain import drain
 from writebehind.operations.repartition import NotDrainedError, Repartitioned, repartition
@@ -23,6 +25,7 @@ from writebehind.reading.read import Source
 from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import PARTITIONS, PartitionKeys, partition_keys
 from writebehind.redis.scripts import script
+from writebehind.writing.written import Written
 
 
 @pytest.fixture(autouse=True)
@@ -67,13 +70,17 @@ def test_documents_are_as_before(drained, after):
 def test_a_write_that_is_repeated_counts_once(drained, after):
     """Its receipt is where its document is by then; that of a document with a new id where its key is."""
     slow, names = drained.collection("slow"), [f"u{n}" for n in range(40)]
-    written = [slow.put(name, {"n": 1}, key=name) for name in names]
-    written += [slow.create({"n": 2}, key=f"new {name}") for name in names]
+
+    def write(users: Collection) -> list[Written]:
+        done = [users.put(name, {"n": 1}, key=name) for name in names]
+        done += [users.create({"n": 2}, key=f"new {name}") for name in names]
+        owned = [IdempotencyKey.of(f"of one {name}", [b"n"], "an owner") for name in names]
+        return done + [users.create({"n": 2}, key=one) for one in owned]
+
+    written = write(slow)
     drain(drained, timeout_s=30)
     repartition(drained, after)
-    again_ = again(drained, after).collection("slow")
-    repeated = [again_.put(name, {"n": 1}, key=name) for name in names]
-    repeated += [again_.create({"n": 2}, key=f"new {name}") for name in names]
+    repeated = write(again(drained, after).collection("slow"))
 
     assert [(one.id, one.version) for one in written] == [(one.id, one.version) for one in repeated]
 

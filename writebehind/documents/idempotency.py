@@ -21,13 +21,20 @@ class IdempotencyKey:
     Attributes:
         text: the key, 1 to `LONGEST_KEY` printable characters of ASCII.
         digest: 32 hex characters; the same key with another one is another request.
+        owner: who has given the name; what others call so is another write. '' for nobody in particular.
     """
 
     text: str
     digest: str
+    owner: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name among all owners, of which no two share one."""
+        return name_of(self.text, self.owner)
 
     @classmethod
-    def of(cls, text: str, request: Sequence[bytes]) -> IdempotencyKey:
+    def of(cls, text: str, request: Sequence[bytes], owner: str = "") -> IdempotencyKey:
         """The key of a request, which its parts tell apart from every other one.
 
         Raises:
@@ -36,7 +43,17 @@ class IdempotencyKey:
         check_key(text)
         # With their lengths, so that no two lists of parts are one text.
         told = b"%d:" * len(request) % tuple(map(len, request)) + b"".join(request)
-        return cls(text, blake2b(told, digest_size=_DIGEST_BYTES).hexdigest())
+        return cls(text, blake2b(told, digest_size=_DIGEST_BYTES).hexdigest(), owner)
+
+
+def name_of(text: str, owner: str) -> str:
+    """The name of an owner's key among all of them: no key has a line feed."""
+    return f"{text}\n{owner}" if owner else text
+
+
+def text_of(name: str) -> str:
+    """The key in such a name."""
+    return name.partition("\n")[0]
 
 
 def check_key(text: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import Any
+from hashlib import blake2b
+from typing import Any, Final
 
 from flask import Response, request
 from werkzeug.datastructures import WWWAuthenticate
@@ -37,6 +38,8 @@ _KEY = "writebehind.key"
 _REFUSED = "writebehind.refused"
 _REALM = "writebehind API"
 _SCHEME = "bearer "
+#: Of the digest of a subject's name.
+_OWNER_BYTES: Final = 16
 
 Environ = dict[str, Any]
 
@@ -146,6 +149,17 @@ def key_of_request() -> Holder | None:
     """The key or subject that this request was let through with; `None` where none was looked for."""
     found: Holder | None = request.environ.get(_KEY)
     return found
+
+
+def owner_of(environ: Environ) -> str:
+    """The name by which an idempotency key is known to be that of whoever sent the request; '' where anybody may.
+
+    A key that has a new secret is the same; a subject may have any name, of which this is a digest.
+    """
+    holder: Holder | None = environ.get(_KEY)
+    if holder is None or isinstance(holder, ApiKey):
+        return holder.id if holder else ""
+    return blake2b(holder.id.encode(errors="surrogatepass"), digest_size=_OWNER_BYTES).hexdigest()
 
 
 def hide_from_writers(response: Response) -> Response:

@@ -10,6 +10,7 @@ from werkzeug.exceptions import BadRequest
 
 from writebehind.documents.idempotency import LONGEST_KEY, IdempotencyKey
 from writebehind.errors import InvalidArgumentError, RequestError
+from writebehind.flask.access import owner_of
 
 #: A string of RFC 9651, section 3.3.3, and the parameters after it, which mean nothing here.
 _QUOTED = re.compile(r'[ ]*"((?:[ !#-\[\]-~]++|\\["\\])*+)"(?:[ ]*;[ -~]*)?[ ]*')
@@ -44,14 +45,14 @@ def item_keys() -> Callable[[int, bytes, object], IdempotencyKey | None]:
     """
     header: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     whole = None if header is None else _check_whole(read_key(header))
-    path = request.path.encode(errors="surrogatepass")
+    path, owner = request.path.encode(errors="surrogatepass"), owner_of(request.environ)
 
     def key_of(at: int, item: bytes, own: object) -> IdempotencyKey | None:
         if own is not None and not isinstance(own, str):
             raise RequestError("key must be a string")
         if own is None and whole is None:
             return None
-        return IdempotencyKey.of(f"{whole}:{at}" if own is None else own, (path, item))
+        return IdempotencyKey.of(f"{whole}:{at}" if own is None else own, (path, item), owner)
 
     return key_of
 
@@ -92,6 +93,6 @@ def _key(text: str, data: bytes) -> IdempotencyKey:
     try:
         environ = request.environ  # which costs less than what Werkzeug makes of it
         told = [environ.get(name, "").encode(errors="surrogatepass") for name in _TOLD_APART_BY]
-        return IdempotencyKey.of(text, [*told, data])
+        return IdempotencyKey.of(text, [*told, data], owner_of(environ))
     except InvalidArgumentError as error:
         raise BadRequest(f"Idempotency-Key: {error}") from error

@@ -12,7 +12,8 @@ from typing import Any, Final
 from writebehind.documents import codec
 from writebehind.documents.durability import Confirmed, Durability
 from writebehind.documents.entry import VERSION_DIGITS
-from writebehind.documents.idempotency import IdempotencyKey
+from writebehind.documents.idempotency import IdempotencyKey, text_of
+from writebehind.documents.idempotency import name_of as full_name
 from writebehind.errors import RedisUnavailableError, TooMuchWorkError, UnreadableDocumentError
 from writebehind.redis.confirmation import Confirmation
 from writebehind.redis.connections import Command
@@ -106,9 +107,9 @@ def answer_of(member: str, etag: str, values: Mapping[str, Any] = NO_VALUES, *, 
     return answer
 
 
-def name_of(member: str, key: str) -> str:
+def name_of(member: str, key: IdempotencyKey) -> str:
     """The name by which Redis keeps the receipt of a write: keys of one collection are none of another."""
-    return f"{member.partition('/')[0]}/{key}"
+    return f"{member.partition('/')[0]}/{key.name}"
 
 
 def noted(version: int, previous: str, once: Once) -> bytes:
@@ -136,7 +137,7 @@ def _homes(name: bytes, noted: bytes, layout: Layout) -> set[int]:
     receipt = Receipt.parse(noted)
     if receipt is None:
         return set()
-    key = name.decode(errors="replace").partition("/")[2]
+    key = text_of(name.decode(errors="replace").partition("/")[2])
     return {layout.number(receipt.member), layout.number(key)}
 
 
@@ -151,7 +152,7 @@ class Receipts:
         self.most = most
 
     @steadily
-    def of(self, member: str, key: str, confirmation: Confirmation | None = None) -> Found | None:
+    def of(self, member: str, key: IdempotencyKey, confirmation: Confirmation | None = None) -> Found | None:
         """The receipt of a write to a document, or to another one of its collection and partition.
 
         Args:
@@ -173,13 +174,15 @@ class Receipts:
         return Found(receipt, *(confirmation.judge(*judged) if confirmation and judged else ()))
 
     @steadily
-    def find(self, key: str, collections: Iterable[str]) -> Receipt | None:
-        """The last receipt with this key, of any document of some collections, in one round trip to each server.
+    def find(self, key: str, collections: Iterable[str], owner: str) -> Receipt | None:
+        """The last receipt with this key of an owner, of any document of some collections.
+
+        It takes one round trip to each server.
 
         Raises:
             RedisUnavailableError: Redis does not answer; where it is several servers, one of them.
         """
-        names = [f"{one}/{key}" for one in collections]
+        names = [f"{one}/{full_name(key, owner)}" for one in collections]
         if not names:
             return None
         some = self._wire.run_many(_FIND, [self._call(of, names) for of in self._layout.all()])

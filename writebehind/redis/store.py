@@ -394,7 +394,7 @@ class Store:
         if (once := request.once) is not None:
             more_keys += (of.receipts, of.receipts_at)
             more += (
-                name_of(member, once.key.text),
+                name_of(member, once.key),
                 once.key.digest,
                 once.answer,
                 self.receipts.life_ms,
@@ -422,5 +422,5 @@ def _recent(request: CommitRequest, commit: Commit) -> Recent:
     if request.once is None:
         return Recent(request.member, commit.version, request.payload)
     receipt = noted(commit.version, commit.previous, request.once)
-    name = name_of(request.member, request.once.key.text)
+    name = name_of(request.member, request.once.key)
     return Recent(request.member, commit.version, request.payload, receipts=((name, receipt),))

@@ -40,13 +40,13 @@ class KnownWrite:
     etag: str = ""
 
 
-def known_write(store: Store, key: str, collections: Iterable[str]) -> KnownWrite:
-    """The last write with this key, of any document of these collections.
+def known_write(store: Store, key: str, collections: Iterable[str], owner: str) -> KnownWrite:
+    """The last write with this key of an owner, of any document of these collections.
 
     Raises:
         RedisUnavailableError: Redis does not answer; where it is several servers, one of them.
     """
-    receipt = store.receipts.find(key, collections)
+    receipt = store.receipts.find(key, collections, owner)
     if receipt is None:
         return KnownWrite(ReceiptState.UNKNOWN)
     left = store.unsettled.unreached({receipt.member: receipt.version}).get(receipt.member)

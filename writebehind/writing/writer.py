@@ -198,7 +198,7 @@ class Writer:
             if key is None:
                 raise
             confirmation = self._parts.admission.confirmation(self.wants(durability))
-            found = self._parts.store.receipts.of(document_id.member, key.text, confirmation)
+            found = self._parts.store.receipts.of(document_id.member, key, confirmation)
             if found is None:
                 raise
             answer = replayed(check_same(found.receipt, key), found)

@@ -16,6 +16,8 @@ from writebehind.redis.recovery import Status
 
 IN_AN_HOUR_US = 3_600 * 10**6
 
+KEY = IdempotencyKey.of("key", [b"request"])
+
 
 def lose(store, member: str) -> Recent:
     """Acknowledge a write, and take out all that Redis has of it, as a failover does."""
@@ -55,7 +57,7 @@ def test_it_is_there_again_as_it_was(store, member):
 
 def lose_keyed(store, member: str) -> tuple[CommitRequest, Recent]:
     """Lose a write that has an idempotency key; what it asked for, and what is known of it."""
-    once = Once(IdempotencyKey.of("key", [b"request"]), answer_of(member, "e", {"n": 1}))
+    once = Once(KEY, answer_of(member, "e", {"n": 1}))
     request = CommitRequest(member, document("lost").payload, 0, once=once)
     store.recent.there_are_replicas()
     commit_one(store, request)
@@ -87,9 +89,9 @@ def test_write_and_receipt_stand_together(store, member, name):
 
     assert isinstance(answer, MistypedKeyError)
     assert store.cache.get(member)[0] is None
-    assert store.receipts.of(member, "key") is None
+    assert store.receipts.of(member, KEY) is None
     assert Status.RECOMMITTED is recommit(store, lost, is_newest=True)
-    assert lost.version == store.receipts.of(member, "key").receipt.version
+    assert lost.version == store.receipts.of(member, KEY).receipt.version
 
 
 def test_a_receipt_comes_back_to_what_is_there(store, member):
@@ -100,7 +102,7 @@ def test_a_receipt_comes_back_to_what_is_there(store, member):
     store._wire.call("DEL", of.receipts, of.receipts_at)
 
     assert Status.THERE is recommit(store, lost)
-    assert lost.version == store.receipts.of(member, "key").receipt.version
+    assert lost.version == store.receipts.of(member, KEY).receipt.version
 
 
 def test_what_a_newer_write_saw_is_known_by_its_key(store, member):

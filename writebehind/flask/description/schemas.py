@@ -316,6 +316,14 @@ def parameters() -> dict[str, tuple[str, Schema]]:
                 "schema": _COLLECTION,
             },
         ),
+        "owner": (
+            "query",
+            {
+                "name": "owner",
+                "description": "id of the API key whose write it is, with the right `admin`; else one's own",
+                "schema": {"type": "string"},
+            },
+        ),
         "id": ("path", {"description": "of the collection's id type", "schema": _ID}),
         "key": ("path", {"description": "id or name of an API key", "schema": {"type": "string"}}),
         "name": ("path", {"description": "a query of the collection's settings", "schema": {"type": "string"}}),

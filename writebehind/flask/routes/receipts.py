@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import orjson
-from flask import Response
+from flask import Response, request
 
 from writebehind import Pipeline
 from writebehind.access.rights import Right
-from writebehind.flask.access import Access, hidden_from
+from writebehind.flask.access import Access, hidden_from, owner_of
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import content, operation
 from writebehind.flask.parameters import given, only
@@ -19,7 +19,7 @@ RECEIPT = f"/v1/{RECEIPTS}/<writebehind_key:idempotency_key>"
 
 _RECEIPT = operation(
     "get_receipt",
-    "within",
+    "within owner",
     {"200": content("Receipt")},
     "404",
     about="It is of a write to a collection that is given, or to any that the settings list.",
@@ -29,7 +29,8 @@ _RECEIPT = operation(
 def receipts(pipeline: Pipeline, access: Access | None) -> Routes:
     """The route, bound to a pipeline; none where the settings have a collection of that name.
 
-    Whoever may neither read nor write a collection is told of no write to it.
+    Whoever may neither read nor write a collection is told of no write to it, and of another one's write only who
+    may operate the service.
     """
     routes = Routes("receipts", __name__)
     if RECEIPTS in pipeline.settings.collections:
@@ -38,7 +39,7 @@ def receipts(pipeline: Pipeline, access: Access | None) -> Routes:
     @routes.get(RECEIPT, operation=_RECEIPT)
     def receipt(idempotency_key: str) -> Response:
         """Ask what has become of a write that had an idempotency key."""
-        only("collection")
+        only("collection", "owner")
         holder = access.holder() if access else None
         asked = given().get("collection")
         within = [
@@ -46,7 +47,11 @@ def receipts(pipeline: Pipeline, access: Access | None) -> Routes:
             for one in (pipeline.settings.collections if asked is None else [asked])
             if holder is None or any(holder.rights.allow(right, one) for right in (Right.READ, Right.WRITE))
         ]
-        found = pipeline.receipt(idempotency_key, collections=within)
+        owner = given().get("owner")
+        if owner is not None and access:
+            access.admit(Right.ADMIN)
+        owner = owner_of(request.environ) if owner is None else owner
+        found = pipeline.receipt(idempotency_key, collections=within, owner=owner)
         shown = _shown(idempotency_key, found)
         return Response(orjson.dumps(shown), headers={"Cache-Control": "no-store"}, content_type=JSON)
 
