@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -18,6 +18,7 @@ from kombu.transport.redis import Channel
 from tests.integration.conftest import environment
 from tests.tiers import long
 from tests.waiting import wait_until
+from writebehind.celery import broker_keys
 from writebehind.celery.configuration import create_app
 from writebehind.celery.names import FLUSH_QUEUE, QUEUES
 from writebehind.celery.publisher import publish
@@ -103,12 +104,15 @@ def test_no_key_of_the_broker_stops_a_worker(pipeline, settings, broker_wire, st
     """Whatever stands in its place: it is taken out and told of, no worker ends, and writes reach MongoDB."""
     publishing = create_app(settings)
 
+    def until(condition: Callable[[], Any], what: str, timeout: float) -> None:
+        wait_until(lambda: worker.poll() is not None or condition(), what, timeout)
+        assert worker.poll() is None, broken.log.read_text()[-6000:]
+
     def flushed(name: str) -> None:
         written = pipeline.collection("users").put(name, {})
-        wait_until(lambda: worker.poll() is not None or not broken.wrong(), "the keys to be of their types", 30)
-        assert worker.poll() is None, broken.log.read_text()[-2000:]
+        until(lambda: not broken.wrong(), "the keys to be of their types", 30)
         publish(publishing, Hint(pipeline.store.partition_of(f"users/s:{name}"), "", 0))
-        wait_until(lambda: stored.find_one({"_id": name, "_v": written.version}), f"the document {name}", 10)
+        until(lambda: stored.find_one({"_id": name, "_v": written.version}), f"the document {name}", 10)
 
     flushed("from-the-start")
     for kind in PUT:
@@ -154,6 +158,27 @@ def test_what_cannot_come_again_keeps_nothing_from_it(pipeline, settings, broker
         wait_until(lambda: stored.find_one({"_id": "ada", "_v": written.version}), "the document", 20)
         wait_until(lambda: not broker_wire.call("EXISTS", "unacked", "unacked_index"), "nothing to come again", 10)
         assert process.poll() is None
+
+
+def test_what_is_put_there_while_others_are_taken_out_is_taken_out_too(settings, broker_wire, broken, monkeypatch):
+    """A look at the types knows nothing of what comes after it, and what meets that would end the worker."""
+    app = create_app(settings)
+    publish(app, Hint(0, "", 0))
+    meanwhile = iter(("unacked_index", "unacked"))
+    take_out_lock = broker_keys._take_out_lock
+
+    def put_and_take_out_lock(*arguments: Any) -> None:
+        if key := next(meanwhile, ""):
+            broken.put(key, "string")
+        take_out_lock(*arguments)
+
+    monkeypatch.setattr(broker_keys, "_take_out_lock", put_and_take_out_lock)
+    broken.put("unacked", "string")
+    with app.connection_for_read() as connection:
+        broker_keys.guard(connection.default_channel)
+        assert connection.default_channel.basic_get(FLUSH_QUEUE)
+        assert 1 == broker_wire.call("HLEN", "unacked")
+    assert "" == next(meanwhile, "")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in PUT if kind != "list"])

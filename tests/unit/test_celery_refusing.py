@@ -116,6 +116,34 @@ def test_a_broker_that_is_lost_is_soon_tried_again(monkeypatch):
     assert {2.0} == set(waited[4:])
 
 
+def test_a_connection_that_is_lost_at_once_is_made_again_after_a_second(monkeypatch):
+    """Also where nothing is noted, as other commands are taken: of the fifth in a second Celery logs a trace."""
+    now_s = 100.0
+    waited: list[float] = []
+    monkeypatch.setattr(refusing, "time", SimpleNamespace(monotonic=lambda: now_s, sleep=waited.append))
+    connection = SimpleNamespace(transport=SimpleNamespace(driver_type="amqp"))
+    consumer = SimpleNamespace(
+        app=SimpleNamespace(conf=SimpleNamespace(broker_connection_max_retries=100)),
+        connection_errors=(),
+        ensure_connected=lambda one: one,
+        on_connection_error_before_connected=None,
+        on_connection_error_after_connected=None,
+    )
+    refusing.wait_for_writes(consumer)
+
+    def waits_after(seconds: float) -> list[float]:
+        nonlocal now_s
+        now_s += seconds
+        waited.clear()
+        assert connection is consumer.ensure_connected(connection)
+        return [*waited]
+
+    assert [] == waits_after(0)
+    assert [refusing.TRY_EVERY_S] == waits_after(0.25)
+    assert [refusing.TRY_EVERY_S] == waits_after(0.25)
+    assert [] == waits_after(60)
+
+
 @pytest.mark.parametrize("most", [0, 1, 10, 20, 100])
 def test_where_tries_are_counted_a_worker_gives_up_no_sooner_than_celery(monkeypatch, most):
     """Celery waits for 2, 4, 6 s and so on: tries that come sooner would be used up sooner."""

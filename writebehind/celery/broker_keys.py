@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _CELERYS: Final = ("celery.pidbox", "reply.celery.pidbox", "celeryev")
 #: So long after a message was to be given to a worker again somebody would have done so, seconds.
 _MOST_OVERDUE_S: Final = 5
+#: So often a step is tried that meets such a key: other hands may put one there again while it is taken out.
+_MOST_TRIES: Final = 5
 #: Messages that are looked at at once.
 _MOST_AT_ONCE: Final = 100
 #: So many characters are told of what is taken out.
@@ -53,10 +55,20 @@ def mend(channel: Any) -> bool:
     if not hasattr(channel, "conn_or_acquire"):
         return True
     with channel.conn_or_acquire() as client:
-        _take_out_mistyped(client, dict(_types(channel)))
-        _take_out_lock(client, channel)
-        _take_out_unreadable(client, channel)
-        return _see_others(client, channel)
+        for _ in range(_MOST_TRIES - 1):
+            try:
+                return _mend_once(client, channel)
+            except ResponseError as error:  # its key has been put there since it was looked at
+                if not is_mistyped(error):
+                    raise
+        return _mend_once(client, channel)
+
+
+def _mend_once(client: Any, channel: Any) -> bool:
+    _take_out_mistyped(client, dict(_types(channel)))
+    _take_out_lock(client, channel)
+    _take_out_unreadable(client, channel)
+    return _see_others(client, channel)
 
 
 def guard(channel: Any) -> None:
@@ -95,17 +107,19 @@ def guard(channel: Any) -> None:
 
 
 def again(channel: Callable[[], Any], call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """The answer of a call, which is made once more where it has met such a key of the channel."""
-    try:
-        return call(*arguments, **options)
-    except (OperationalError, ResponseError) as error:
-        if not is_mistyped(error):
-            raise
+    """The answer of a call, which is made some times more where it has met such a key of the channel."""
+    for _ in range(_MOST_TRIES - 1):
+        try:
+            return call(*arguments, **options)
+        except (OperationalError, ResponseError) as error:
+            if not is_mistyped(error):
+                raise
         try:
             mend(channel())
-        except Exception as failure:  # noqa: BLE001 - whoever calls hears of the first one
+        except Exception as failure:  # noqa: BLE001 - whoever calls hears of what the call meets
             log.warning("a key of the broker could not be mended: %s", failure)
-        return call(*arguments, **options)
+            break
+    return call(*arguments, **options)
 
 
 def _types(channel: Any) -> Iterator[tuple[str, str]]:
