@@ -2,7 +2,7 @@
 
 Flask takes longer for a request than what it is about. So what is asked and answered as a matter of course is
 answered here, by the functions that the routes call. All else goes on to Flask, which is the whole API: what has a
-query, a condition, an idempotency key or any header that is not listed here, what nobody lets in, and what fails.
+query, a condition or any header that is not listed here, what nobody lets in, and what fails.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from writebehind.flask.addresses import DOCUMENT
 from writebehind.flask.answers import read_headers
 from writebehind.flask.bodies import check_holders
 from writebehind.flask.framing import WHOLE
+from writebehind.flask.idempotency import idempotency_key
 from writebehind.flask.plain import Plain, carry_out, hand_on
 from writebehind.flask.problems import NOTED, REQUEST_ID, SPEND, id_of, note_version
 from writebehind.flask.representations import JSON, RELAXED, quoted
@@ -56,6 +57,7 @@ _PLAIN: Final = frozenset(
         *("wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once", WHOLE, NOTED, SPEND),
         *("HTTP_HOST", "HTTP_ACCEPT", "HTTP_AUTHORIZATION", "HTTP_X_REQUEST_ID", "HTTP_USER_AGENT"),
         *("HTTP_ACCEPT_ENCODING", "HTTP_ACCEPT_LANGUAGE", "HTTP_CONNECTION", "HTTP_CACHE_CONTROL"),
+        "HTTP_IDEMPOTENCY_KEY",
         *("HTTP_TRACEPARENT", "HTTP_TRACESTATE"),  # nobody looks at them where there are no traces
         *("HTTP_FORWARDED", "HTTP_VIA", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT"),
         *("HTTP_X_FORWARDED_PROTO", "HTTP_X_REAL_IP"),
@@ -183,7 +185,8 @@ class HotPath:
     def _write_it(self, asked: Plain) -> Written:
         data = asked.environ["wsgi.input"].read()
         check_holders(data, self._most_bytes)
-        return self._written[asked.collection].put(asked.id, document_of(data))
+        key = idempotency_key(asked.environ, data)
+        return self._written[asked.collection].put(asked.id, document_of(data), key=key)
 
 
 def _is_routed(app: Flask, collection: str) -> bool:

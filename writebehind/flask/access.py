@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, Final
@@ -151,7 +152,7 @@ def key_of_request() -> Holder | None:
     return found
 
 
-def owner_of(environ: Environ) -> str:
+def owner_of(environ: Mapping[str, Any]) -> str:
     """The name by which an idempotency key is known to be that of whoever sent the request; '' where anybody may.
 
     A key that has a new secret is the same; a subject may have any name, of which this is a digest.

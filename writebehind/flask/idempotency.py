@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from flask import Response, request
+from flask import request
 from werkzeug.exceptions import BadRequest
 
 from writebehind.documents.idempotency import LONGEST_KEY, IdempotencyKey
@@ -25,14 +26,14 @@ LONGEST_OF_BULK = LONGEST_KEY - _PLACE
 _TOLD_APART_BY = ("REQUEST_METHOD", "PATH_INFO", "CONTENT_TYPE", "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
 
 
-def idempotency_key(data: bytes) -> IdempotencyKey | None:
-    """The key of this request, whose body is `data`; `None` where it has none.
+def idempotency_key(environ: Mapping[str, Any], data: bytes) -> IdempotencyKey | None:
+    """The key of the request that has this environment, and the body `data`; `None` where it has none.
 
     Raises:
         BadRequest: the header is no key.
     """
-    header: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
-    return None if header is None else _key(read_key(header), data)
+    header: str | None = environ.get("HTTP_IDEMPOTENCY_KEY")
+    return None if header is None else _key(read_key(header), environ, data)
 
 
 def item_keys() -> Callable[[int, bytes, object], IdempotencyKey | None]:
@@ -82,16 +83,8 @@ def read_key(header: str) -> str:
     raise BadRequest(f'Idempotency-Key: give one key of up to {LONGEST_KEY} characters, such as "8e03978e-40d5-…"')
 
 
-def tell_replayed(response: Response, *, replayed: bool) -> Response:
-    """Say in an answer that it is the one of an earlier request."""
-    if replayed:
-        response.headers["Idempotency-Replayed"] = "true"
-    return response
-
-
-def _key(text: str, data: bytes) -> IdempotencyKey:
+def _key(text: str, environ: Mapping[str, Any], data: bytes) -> IdempotencyKey:
     try:
-        environ = request.environ  # which costs less than what Werkzeug makes of it
         told = [environ.get(name, "").encode(errors="surrogatepass") for name in _TOLD_APART_BY]
         return IdempotencyKey.of(text, [*told, data], owner_of(environ))
     except InvalidArgumentError as error:

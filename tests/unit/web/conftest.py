@@ -175,7 +175,8 @@ class FakeSink:
 class Installation:
     """An application, with what stands behind it."""
 
-    def __init__(self, schema_file: str) -> None:
+    def __init__(self, schema_file: str, **more: object) -> None:
+        """Build it with more settings."""
         self.sink = FakeSink()
         self.client: MongoClient = MongoClient(connect=False)
         self.server = server = fakeredis.FakeServer(server_type="valkey", version=(7, 2))
@@ -203,6 +204,7 @@ class Installation:
                 "people": {"lookup": {"username": "string", "number": "int"}},
                 "asked": {"queries": QUERIES},
             },
+            **more,
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("writebehind.parts.Sink", lambda *_, **__: self.sink)

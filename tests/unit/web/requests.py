@@ -103,7 +103,6 @@ _OTHERS: list[Header] = [
     *((b"if-match", one) for one in (b"*", b'"x"', b"W/", b"")),
     *((b"if-none-match", one) for one in (b"*", b'"x"', b"")),
     *((b"if-unmodified-since", b"x"), (b"if-modified-since", b"x"), (b"range", b"bytes=0-1")),
-    *((b"idempotency-key", one) for one in (b"k", b'"a b"', b"k,k", b"")),
     *((b"origin", one) for one in (b"https://evil.example", b"http://localhost", b"null")),
     *((b"sec-fetch-site", one) for one in (b"cross-site", b"same-origin")),
     *((b"sec-fetch-mode", b"cors"), (b"referer", b"https://evil.example/x")),
@@ -130,6 +129,11 @@ _OTHERS: list[Header] = [
     ),
     *((b"cache-control", b"no-cache"), (b"pragma", b"no-cache"), (b"via", b"1.1 x"), (b"x-unknown", b"x")),
     *((b"content-type", b"application/json"), (b"host", b"localhost"), (b"authorization", b"Basic YTpi")),
+]
+#: Idempotency keys: few, so that many are sent again with the same request or another one; and what is none.
+_KEYS = [
+    *(b"k", b'"k"', b'"k";p=1', b"l", b'"a b"', b'"a\\"b"', b"8e03978e-40d5-43e8-bc93-6894a57f9324"),
+    *(b"", b'""', b'"', b"a b", b"k,k", b'"k","k"', b"\xe9", b'"\x7f"', b"x" * 255, b"x" * 256),
 ]
 _TYPES = [
     *(b"application/json; charset=utf-8", b"APPLICATION/JSON", b"application/json ", b"text/plain", b""),
@@ -214,6 +218,9 @@ def _one(random: Random, every: list[bytes], *, keyed: bool) -> Asked:
     if keyed and odd() < 0.9:
         token = random.choice(_AUTHORIZATIONS) if odd() < 0.25 else _AUTHORIZATIONS[0]
         headers.append((b"authorization", token))
+    if odd() < 0.2:
+        some = _KEYS if odd() < 0.3 else _KEYS[:4]
+        headers += [(b"idempotency-key", one) for one in random.choices(some, k=2 if odd() < 0.1 else 1)]
     headers += random.choices(_OTHERS, k=random.choice([0, 0, 0, 0, 0, 1, 1, 3]))
     random.shuffle(headers)
     query = random.choice(_QUERIES) if odd() < 0.05 else b""

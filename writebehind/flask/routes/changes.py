@@ -63,7 +63,7 @@ def changes(pipeline: Pipeline) -> Routes:
         asked = durability()
         etags = if_match()
         text = document_text((MERGE_PATCH, JSON_PATCH), most_bytes)
-        key, patch = idempotency_key(text), codec.loads(text)
+        key, patch = idempotency_key(request.environ, text), codec.loads(text)
         if request.mimetype == MERGE_PATCH:
             change = patches.merge_patch(patch)
         else:
@@ -78,7 +78,7 @@ def changes(pipeline: Pipeline) -> Routes:
         asked = durability()
         refuse_conditions()
         text = document_text(JSON_TYPES, most_bytes)
-        key, deltas = idempotency_key(text), codec.loads(text)
+        key, deltas = idempotency_key(request.environ, text), codec.loads(text)
         done = target.increment(id, deltas, durability=asked, key=key)
         return written_answer(done.written, asked, target.settings, b',"values":' + codec.dumps(done.values))
 
@@ -89,7 +89,8 @@ def changes(pipeline: Pipeline) -> Routes:
         asked = durability()
         etags = if_match()
         text = document_text(JSON_TYPES, most_bytes)
-        key, change = idempotency_key(text), compile_update(updates.loads(text), most_bytes=most_bytes)
+        key = idempotency_key(request.environ, text)
+        change = compile_update(updates.loads(text), most_bytes=most_bytes)
         written = target.patch(id, change, if_match=etags, durability=asked, key=key)
         return written_answer(written, asked, target.settings)
 

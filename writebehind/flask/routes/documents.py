@@ -16,7 +16,7 @@ from writebehind.flask.parameters import durability
 from writebehind.flask.plain import taken
 from writebehind.flask.problems import WriteResponse
 from writebehind.flask.routes.declared import DOCUMENT_BODY, WRITING, WRITTEN
-from writebehind.flask.routes.written import answer_of, document_of, is_missed, written_answer
+from writebehind.flask.routes.written import answer_of, document_of, headers_of, is_missed, written_answer
 
 _PUT = operation(
     "put_document",
@@ -54,7 +54,7 @@ def documents(pipeline: Pipeline) -> Routes:
         written = taken(request.environ)
         if written is None:
             text = document_text(JSON_TYPES, most_bytes)
-            key, document = idempotency_key(text), document_of(text)
+            key, document = idempotency_key(request.environ, text), document_of(text)
             written = target.put(id, document, if_match=etags, if_absent=if_absent, durability=asked, key=key)
         return written_answer(written, asked, target.settings)
 
@@ -65,7 +65,7 @@ def documents(pipeline: Pipeline) -> Routes:
         asked = durability()
         refuse_conditions()
         text = document_text(JSON_TYPES, most_bytes)
-        key, document = idempotency_key(text), document_of(text)
+        key, document = idempotency_key(request.environ, text), document_of(text)
         if "_id" in document and not leads_to(target.id(document["_id"]).text):
             raise InvalidIdError("no path can lead to this _id, as it has a / or is . or ..")
         written = target.create(document, durability=asked, key=key)
@@ -78,9 +78,11 @@ def documents(pipeline: Pipeline) -> Routes:
         """Delete a document."""
         target = pipeline.collection(collection)
         asked = durability()
-        written = target.delete(id, if_match=if_match(), durability=asked, key=idempotency_key(b""))
+        written = target.delete(
+            id, if_match=if_match(), durability=asked, key=idempotency_key(request.environ, b"")
+        )
         if is_missed(written, asked, target.settings):
             return written_answer(written, asked, target.settings)
-        return answer_of(written, WriteResponse(status=204))
+        return answer_of(written, WriteResponse(status=204, headers=headers_of(written)))
 
     return routes

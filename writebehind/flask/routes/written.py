@@ -9,7 +9,6 @@ from writebehind import Durability, Written
 from writebehind.documents import codec
 from writebehind.documents.patches import Document
 from writebehind.errors import InvalidDocumentError
-from writebehind.flask.idempotency import tell_replayed
 from writebehind.flask.problems import WriteResponse
 from writebehind.flask.representations import JSON, quoted
 from writebehind.settings.collection import CollectionSettings
@@ -64,14 +63,21 @@ def parts_of(
     if written.confirmed:
         said["confirmed"] = written.confirmed
     head = orjson.dumps(said)
+    return status, headers_of(written), head[:-1] + more + b"}"
+
+
+def headers_of(written: Written) -> dict[str, str]:
+    """The headers that tell of a write: the ETag of what it made, and whether an earlier request has made it."""
     headers = {"ETag": quoted(written.etag)} if written.etag else {}
-    return status, headers, head[:-1] + more + b"}"
+    if written.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return headers
 
 
 def answer_of(written: Written, response: WriteResponse) -> Response:
-    """The same answer, with what it says of the write beside its body."""
+    """The same answer, which knows the version for the access log."""
     response.version = written.version
-    return tell_replayed(response, replayed=written.replayed)
+    return response
 
 
 def is_missed(written: Written, asked: Durability | None, settings: CollectionSettings) -> bool:
