@@ -327,6 +327,10 @@ class PartitionFullError(OverloadedError):
     """Too many documents wait for MongoDB: send the write again later, or look at /admin/status."""
 
 
+class TooManyReceiptsError(OverloadedError):
+    """Too many writes lately had idempotency keys for another one to be known by its: send it again later."""
+
+
 class MemoryPressureError(OverloadedError):
     """Redis is nearly out of memory: send the write again later, or raise its maxmemory."""
 

@@ -25,6 +25,7 @@ REGISTERS, COUNTERS = "registers", "counters"
 #: Problems that say that a write was certainly not carried out.
 NOT_DONE = {
     "partition-full",
+    "receipts-full",
     "redis-memory",
     "dead-letters",
     "mongodb-unavailable",

@@ -25,6 +25,7 @@ from writebehind.reading.read import Source
 from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import PARTITIONS, PartitionKeys, partition_keys
 from writebehind.redis.scripts import script
+from writebehind.writing.receipts import ReceiptState
 from writebehind.writing.written import Written
 
 
@@ -83,6 +84,8 @@ def test_a_write_that_is_repeated_counts_once(drained, after):
     repeated = write(again(drained, after).collection("slow"))
 
     assert [(one.id, one.version) for one in written] == [(one.id, one.version) for one in repeated]
+    now = again(drained, after)
+    assert {ReceiptState.PERSISTED} == {now.receipt(name, collections=["slow"]).state for name in names}
 
 
 def test_no_stale_copy_comes_back(drained):
@@ -101,7 +104,8 @@ def test_no_stale_copy_comes_back(drained):
 def test_nothing_of_a_partition_is_forgotten(drained, after):
     """Whatever keys partitions have, those of the old division tell nobody anything in a later one."""
     wire = drained.store._wire
-    carried = {"prefix", "clock", "pending", "dead", "deleted", "deleted_at", "counts", "receipts", "receipts_at"}
+    carried = {"prefix", "clock", "pending", "dead", "deleted", "deleted_at", "counts"}
+    carried |= {"receipts", "receipts_at", "fates"}
     of_all = [partition_keys(one) for one in range(4)]
     marked = [getattr(of, one.name) for of in of_all for one in fields(PartitionKeys) if one.name not in carried]
     for of in of_all:

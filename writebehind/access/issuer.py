@@ -148,15 +148,13 @@ class Issuer:
         except TokenKeysError as error:
             raise ConfigurationError(f"WRITEBEHIND_JWT_JWKS: {error}") from None
 
-    def find(self, text: str, *, told: bool = True) -> Subject | None:
-        """The subject of a token; `None` where it is refused, for which the log says why if it is to be told.
-
-        If not, it is also `None` for tokens that were not verified before, but for so many in a second.
+    def find(self, text: str) -> Subject | None:
+        """The subject of a token; `None` where it is refused, for which the log says why.
 
         Raises:
             TokenKeysError: no keys were ever read.
         """
-        return self._subject(text, self._keys(), told=told)
+        return self._subject(text, self._keys())
 
     def recognise(self, text: str) -> Subject | None:
         """`find` by the keys that are known: nobody is waited for, and nobody is let in by it.
@@ -164,13 +162,16 @@ class Issuer:
         Of tokens that were not verified before, it knows so many in a second, and no more.
         """
         known = self._known
-        return None if known is None else self._subject(text, known, told=False)
-
-    def _subject(self, text: str, known: _Known, *, told: bool) -> Subject | None:
+        if known is None:
+            return None
         found = known.verified.find(text)
-        if found is None and (told or self._recognised.take()):
-            found = self._verified(text, known, told=told)
-        return found if found is not None and time.time() < found.until else None
+        if found is None and self._recognised.take():
+            found = self._verified(text, known, told=False)
+        return _unless_ended(found)
+
+    def _subject(self, text: str, known: _Known) -> Subject | None:
+        found = known.verified.find(text)
+        return _unless_ended(self._verified(text, known, told=True) if found is None else found)
 
     def _verified(self, text: str, known: _Known, *, told: bool) -> Subject | None:
         from writebehind.access.jose import TokenRefusedError, UnknownSignerError  # noqa: PLC0415 - an extra
@@ -226,6 +227,10 @@ class Issuer:
             self._due = time.monotonic() + FRESH_S
         if self._away.lasts:
             self._away.end("the issuer's keys are to be had again")
+
+
+def _unless_ended(found: Subject | None) -> Subject | None:
+    return found if found is not None and time.time() < found.until else None
 
 
 def check_installed() -> None:

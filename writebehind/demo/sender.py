@@ -20,7 +20,14 @@ UNAVAILABLE = 503
 NOT_WRITTEN = {
     f"urn:problem-type:writebehind:{name}"
     for name in (
-        *("partition-full", "redis-memory", "redis-full", "redis-not-ready", "wrong-installation"),
+        *(
+            "partition-full",
+            "receipts-full",
+            "redis-memory",
+            "redis-full",
+            "redis-not-ready",
+            "wrong-installation",
+        ),
         *("dead-letters", "mongodb-unavailable", "service-unavailable"),
     )
 }

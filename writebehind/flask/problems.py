@@ -71,6 +71,7 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.DurabilityNotOfferedError: Problem(501, "durability-not-offered", "Redis cannot promise that much"),
     errors.RequestError: Problem(400, "bad-request", "The request cannot be carried out"),
     errors.PartitionFullError: Problem(503, "partition-full", "Too many documents wait for MongoDB", 5),
+    errors.TooManyReceiptsError: Problem(503, "receipts-full", "Too many writes have idempotency keys", 5),
     errors.TooMuchPendingError: Problem(503, "too-much-pending", "Too many documents wait for MongoDB", 5),
     errors.MemoryPressureError: Problem(503, "redis-memory", "Redis is nearly out of memory", 5),
     errors.TooManyDeadLettersError: Problem(503, "dead-letters", "There are too many dead letters", 30),

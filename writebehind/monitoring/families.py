@@ -100,6 +100,9 @@ TOTALS: Final[Mapping[str, Family]] = {
     "discarded": _counter("discarded_letters", "Dead letters that were given up."),
     "marked": _counter("marked_writes", "Documents that reconciling has made pending."),
     "adopted": _counter("adopted_writes", "Documents that came home from another partition."),
+    "evicted_receipts": _counter(
+        "evicted_receipts", "Receipts of writes with idempotency keys that were forgotten before their time."
+    ),
     "let_go": _counter("let_go_writes", "Documents that went home to another partition."),
     "operations": _counter("operations", "Write operations sent to MongoDB, repeated ones too."),
     "batches": _counter(

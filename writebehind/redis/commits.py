@@ -25,6 +25,8 @@ class CommitStatus(StrEnum):
     """The same request was committed before: its receipt has the answer."""
     ANOTHER = "another"
     """Another request with the same idempotency key was."""
+    BUSY = "busy"
+    """So many writes have idempotency keys that the last ones cannot all be known with this one."""
     REFUSED = "refused"
     """Redis did not carry it out, as for lack of memory."""
 
@@ -43,6 +45,7 @@ class Commit:
         shared: other documents that have one of its unique values as last acknowledged, their ids by field.
         refusal: why Redis did not carry it out, of one that is `REFUSED`.
         receipt: of the first of equal requests, of one that is `REPEATED`; `None` for a spoilt one.
+        wait_ms: until there may be room, of one that is `BUSY`.
     """
 
     status: CommitStatus
@@ -54,6 +57,7 @@ class Commit:
     shared: Mapping[str, str] = field(default_factory=dict)
     refusal: RedisUnavailableError | None = None
     receipt: Receipt | None = None
+    wait_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +96,6 @@ def commit_answer(
         receipt = Receipt.parse(previous)
         kind = receipt.previous if receipt else ""
         return Commit(status, int(version), kind, "", reached, confirmed, receipt=receipt)
+    if status is CommitStatus.BUSY:
+        return Commit(status, 0, "", "", wait_ms=int(version))
     return Commit(status, int(version or 0), previous.decode(), ticket.decode(), reached, confirmed)

@@ -87,7 +87,10 @@ OF_DOCUMENTS = frozenset(
 )
 #: Fields of `PartitionKeys` that outlive a repartitioning, or that are empty before one.
 _STAYS = frozenset(
-    ("prefix", "clock", "pending", "dead", "deleted", "deleted_at", "counts", "receipts", "receipts_at")
+    (
+        *("prefix", "clock", "pending", "dead", "deleted", "deleted_at", "counts"),
+        *("receipts", "receipts_at", "fates"),
+    )
 )
 #: What keys hold, as Redis's TYPE says it: by their names, and by those of a partition's keys and families.
 _TYPES = {
@@ -108,7 +111,7 @@ _TYPES_IN_PARTITIONS = {
     **dict.fromkeys(("pending", "deleted", "deleted_at", "hot", "warmed", "aliasclaims", "claimed"), "zset"),
     **dict.fromkeys(("dead", "dead_counts", "sent", "heat", "kept", "waiting", "counts", "traces"), "hash"),
     **dict.fromkeys(("crowded", "awaited"), "set"),
-    "receipts": "hash",
+    **dict.fromkeys(("receipts", "fates"), "hash"),
     "receipts_at": "zset",
     "lapses": "list",
 }
@@ -164,6 +167,7 @@ class PartitionKeys:
     traces: str
     receipts: str
     receipts_at: str
+    fates: str
     aside: str
     divided: str
     arriving: str
@@ -193,6 +197,11 @@ class PartitionKeys:
             self.crowded,
             self.counts,
         )
+
+    @property
+    def of_receipts(self) -> tuple[str, ...]:
+        """The keys that a commit with an idempotency key touches as well."""
+        return self.receipts, self.receipts_at, self.fates
 
     def load(self, member: str) -> str:
         """The token of the reader that may fill the document's entry."""
@@ -244,7 +253,7 @@ def partition_keys(partition: int) -> PartitionKeys:
     names = (
         *("pending", "clock", "term", "lapses", "scheduled", "lease", "dead", "dead_counts", "crowded"),
         *("deleted", "deleted_at", "sent", "hot", "heat", "warmed", "awaited", "stepped", "counts", "traces"),
-        *("receipts", "receipts_at", "aside"),
+        *("receipts", "receipts_at", "fates", "aside"),
         *("divided", "arriving", "leaving"),
     )
     return PartitionKeys(prefix, *(prefix + name for name in names))

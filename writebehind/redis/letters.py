@@ -192,7 +192,7 @@ class Letters:
         of = self._layout.of(one.member)
         keys_of = (
             *(of.entry(one.member), of.pending, of.dead, of.dead_counts, of.scheduled, of.clock),
-            *(of.load(one.member), of.kept(one.member), of.crowded, of.deleted, of.counts),
+            *(of.load(one.member), of.kept(one.member), of.crowded, of.deleted, of.counts, of.fates),
         )
         letter = (one.member, one.name, one.value)
         return keys_of, (*letter, int(only_newest), over, self._hint_life_ms, MOST_KEPT)
@@ -210,6 +210,7 @@ class Letters:
                 of.kept(one.member),
                 of.crowded,
                 of.counts,
+                of.fates,
             )
             calls.append((keys_of, (one.member, one.name, one.value, MOST_KEPT, 1)))
         return [bool(answer) for answer in self._wire.run_many(_DISCARD, calls)]

@@ -111,7 +111,7 @@ class Misplaced:
         keys_of = (there.entry(member), there.dead, there.dead_counts, there.load(member))
         self._wire.run(
             _DISCARD,
-            (*keys_of, there.kept(member), there.crowded, there.counts),
+            (*keys_of, there.kept(member), there.crowded, there.counts, there.fates),
             (member, letter.name, raw, MOST_KEPT, ""),
         )
         return adopted
@@ -120,7 +120,7 @@ class Misplaced:
         home, member = self._layout.of(letter.member), letter.member
         self._wire.run(
             _ADOPT_LETTER,
-            (home.dead, home.dead_counts, home.kept(member), home.crowded),
+            (home.dead, home.dead_counts, home.kept(member), home.crowded, home.fates),
             (member, letter.name, digits, letter.value, kept, MOST_KEPT),
         )
 

@@ -232,7 +232,7 @@ class Pending:
             arguments += (one.member, one.version_digits, *times_ms, "1" if one.is_superseded else "")
         keys_of = (
             *(of.pending, of.deleted, of.deleted_at, of.dead, of.dead_counts, of.sent, of.clock, of.counts),
-            of.traces,
+            *(of.traces, of.fates),
             *(of.entry(one.member) for one in settled),
         )
         _, ((done, _newer),) = self._wire.run_many_after(forget, _SETTLE, [(keys_of, arguments)])
@@ -307,7 +307,7 @@ class Pending:
         of = self._layout.of(member)
         keys_of = (
             *(of.entry(member), of.pending, of.dead, of.dead_counts, of.load(member), of.sent),
-            *(of.kept(member), of.crowded, of.counts, of.traces),
+            *(of.kept(member), of.crowded, of.counts, of.traces, of.fates),
         )
         return Burial(self._wire.run(_BURY, keys_of, (member, version_digits, letter, int(drop_entry), MOST_KEPT)))
 

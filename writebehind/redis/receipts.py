@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from struct import Struct
+from itertools import chain
 from typing import Any, Final
 
 from writebehind.documents import codec
@@ -25,20 +25,20 @@ from writebehind.redis.topology.dividing import steadily
 from writebehind.redis.wire import Call, Wire
 from writebehind.sequences import pairs
 
-_FIND, _FORGET = script("find_receipt"), script("forget_receipts")
+_FIND, _FORGET, _BRING = script("find_receipt"), script("forget_receipts"), script("bring_receipts")
 #: In the place of a kind letter: there was no entry before.
 _NO_ENTRY: Final = "-"
 _DIGEST_AT, _ANSWER_AT = VERSION_DIGITS + 1, VERSION_DIGITS + 33
 #: How long receipts are kept, ms, and how many of a partition, unless the settings say otherwise.
 LIFE_MS, MOST = 86_400_000, 2_000
+#: Who repeats a request does so within this time, ms, so receipts are kept for it however many there are: twice as
+#: long as `until_answered` goes on by default. Up to so many times `MOST` are; other keys are refused then.
+KEPT_FOR_CERTAIN_MS: Final = 120_000
+MOST_FOR_CERTAIN: Final = 10
 #: The longest answer that is kept, with values, bytes: an id has up to 512.
 MOST_ANSWER_BYTES: Final = 8_192
 #: Receipts that one step forgets, so that nobody waits long for it.
 FORGOTTEN_AT_ONCE = 1_000
-#: What follows member and ETag in an answer without values, BSON; and how much there is around those two.
-_PLAIN_END: Final = codec.encode({"c": False, "v": []})[4:]
-_AROUND: Final = len(codec.encode({"m": "", "e": "", "c": False, "v": []}))
-_LENGTH: Final = Struct("<i")
 #: Of what is no increment.
 NO_VALUES: Final[Mapping[str, Any]] = {}
 
@@ -103,8 +103,6 @@ def answer_of(member: str, etag: str, values: Mapping[str, Any] = NO_VALUES, *, 
     Raises:
         TooMuchWorkError: the values take too much room to be kept for a day.
     """
-    if not values and not created:  # as nearly all are
-        return _plain_answer(member, etag)
     answer = codec.encode({"m": member, "e": etag, "c": created, "v": [list(one) for one in values.items()]})
     if values and len(answer) > MOST_ANSWER_BYTES:
         raise TooMuchWorkError(
@@ -112,15 +110,6 @@ def answer_of(member: str, etag: str, values: Mapping[str, Any] = NO_VALUES, *, 
             f"change fewer fields, or shorter names, so that it has no more than {MOST_ANSWER_BYTES} bytes"
         )
     return answer
-
-
-def _plain_answer(member: str, etag: str) -> bytes:
-    """What `answer_of` packs where nothing else is known, at a fifth of the cost."""
-    named, tag = member.encode(), etag.encode()
-    length, before_name, before_tag = map(
-        _LENGTH.pack, (_AROUND + len(named) + len(tag), len(named) + 1, len(tag) + 1)
-    )
-    return b"".join((length, b"\x02m\0", before_name, named, b"\0\x02e\0", before_tag, tag, b"\0", _PLAIN_END))
 
 
 def name_of(member: str, key: IdempotencyKey) -> str:
@@ -214,13 +203,15 @@ class Receipts:
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        commands: list[Command] = []
-        for one in writes:
-            of = self._layout.of(one.member)
-            for key, receipt in one.receipts:
-                commands.append(("HSETNX", of.receipts, key, receipt))
-                commands.append(("ZADD", of.receipts_at, "NX", int(receipt[:VERSION_DIGITS]) // 1000, key))
-        self._wire.calls(commands)
+        calls: list[Call] = [
+            (
+                self._layout.of(one.member).of_receipts,
+                (one.member, *chain.from_iterable(one.receipts)),
+            )
+            for one in writes
+            if one.receipts
+        ]
+        self._wire.run_many(_BRING, calls)
 
     def forget_old(self) -> int:
         """Forget receipts that are over, some of each partition; how many.
@@ -229,7 +220,7 @@ class Receipts:
             RedisUnavailableError: Redis does not answer.
         """
         arguments = (self.life_ms, FORGOTTEN_AT_ONCE)
-        calls = [((of.receipts, of.receipts_at), arguments) for of in self._layout.all()]
+        calls = [(of.of_receipts, arguments) for of in self._layout.all()]
         return sum(one or 0 for one in self._wire.run_many_answered(_FORGET, calls))
 
     def carry_over(self, partition: int, layout: Layout) -> None:
@@ -258,9 +249,25 @@ class Receipts:
             if left:  # not before they are elsewhere
                 self._wire.calls([("HDEL", of.receipts, *left), ("ZREM", of.receipts_at, *left)])
             if cursor == b"0":
+                break
+        self._carry_fates(partition, layout)
+
+    def _carry_fates(self, partition: int, layout: Layout) -> None:
+        of, cursor = partition_keys(partition), b"0"
+        while True:
+            cursor, flat = self._wire.call("HSCAN", of.fates, cursor, "COUNT", FORGOTTEN_AT_ONCE)
+            gone = [
+                (member, fate, home)
+                for member, fate in pairs(flat)
+                if (home := layout.number(member.decode(errors="replace"))) != partition
+            ]
+            self._wire.calls([("HSETNX", partition_keys(home).fates, *one) for *one, home in gone])
+            if gone:
+                self._wire.call("HDEL", of.fates, *(member for member, *_ in gone))
+            if cursor == b"0":
                 return
 
     def forget_all(self, partition: int) -> None:
         """Forget all receipts of a partition: they are of documents of another database."""
         of = partition_keys(partition)
-        self._wire.call("DEL", of.receipts, of.receipts_at)
+        self._wire.call("DEL", *of.of_receipts)

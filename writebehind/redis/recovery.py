@@ -185,7 +185,7 @@ class Recovery:
 
     def _receipts_of(self, write: Recent) -> tuple[str, ...]:
         of = self._layout.of(write.member)
-        return (of.receipts, of.receipts_at) if write.receipts else ()
+        return of.of_receipts if write.receipts else ()
 
     def _read(self, member: str, status: bytes, ticket: bytes, newer: int = 0) -> Recommit:
         hint = Hint(self._layout.number(member), ticket.decode(), 0) if ticket else None

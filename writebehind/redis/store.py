@@ -27,7 +27,15 @@ from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
 from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
 from writebehind.redis.reach import known
-from writebehind.redis.receipts import LIFE_MS, MOST, Receipts, name_of, noted
+from writebehind.redis.receipts import (
+    KEPT_FOR_CERTAIN_MS,
+    LIFE_MS,
+    MOST,
+    MOST_FOR_CERTAIN,
+    Receipts,
+    name_of,
+    noted,
+)
 from writebehind.redis.recent import Recent, RecentWrites
 from writebehind.redis.recovery import Recovery
 from writebehind.redis.scripts import script
@@ -392,15 +400,17 @@ class Store:
             more_keys = (of.traces,)
             more = (request.context, CONTEXTS_LIVE_MS, MOST_CONTEXTS)
         if (once := request.once) is not None:
-            more_keys += (of.receipts, of.receipts_at)
+            more_keys += of.of_receipts
             more += (
                 name_of(member, once.key),
                 once.key.digest,
                 once.answer,
                 self.receipts.life_ms,
                 self.receipts.most,
+                self.receipts.most * MOST_FOR_CERTAIN,
+                KEPT_FOR_CERTAIN_MS,
+                "1" if confirmation else "",
             )
-            more += ("1" if confirmation else "",)
         return (
             (*of.of_commit(member), *more_keys),
             (

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 from writebehind.documents.entry import BODY_AT, VERSION_DIGITS, is_intact
 from writebehind.documents.ids import named
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, PartitionKeys, partition_keys
-from writebehind.redis.letters import kept_name
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
 from writebehind.redis.topology.dividing import steadily
@@ -21,7 +21,7 @@ from writebehind.sequences import pairs
 SAMPLED = 8
 
 _FIND_UNSETTLED, _FIND_ENTRYLESS = script("find_unsettled"), script("find_entryless")
-_LIST_UNSETTLED = script("list_unsettled")
+_LIST_UNSETTLED, _FIND_FATE = script("list_unsettled"), script("find_fate")
 _OBSERVE = script("observe")
 
 
@@ -40,6 +40,20 @@ class Trace:
     pending: bool
     sent: bytes | None
     deleted_at_ms: int
+
+
+class Fate(StrEnum):
+    """Fate of a version of a document."""
+
+    SETTLED = "settled"
+    """MongoDB has it, or had it, or has a later one that was written over it."""
+    DEAD = "dead"
+    """It is in a dead letter, of that version or a later one."""
+    DISCARDED = "discarded"
+    """It was in one."""
+    PENDING = "pending"
+    GONE = "gone"
+    """Nothing of it waits. That MongoDB has it is noted only of a document that has a receipt."""
 
 
 class Shown(NamedTuple):
@@ -106,20 +120,29 @@ class Unsettled:
 
         Returns:
             Of each member its dead letter, if it is of this version. Else b'': it is pending, or a newer version
-            is a dead letter.
+            is a dead letter, or one that it was in was discarded.
         """
-        digits = {member: f"{version:0{VERSION_DIGITS}d}" for member, version in versions.items()}
-        names = {member: (member, kept_name(member, digits[member])) for member in versions}
-        found = self._wire.run_many(
-            _FIND_UNSETTLED, [(_unsettled_in(self._layout.of(member)), names[member]) for member in versions]
-        )
         left = {}
-        for member, (due, letter, _, kept_letter) in zip(versions, found, strict=True):
-            is_of_it = letter is not None and letter.startswith(digits[member].encode())
-            ours = kept_letter or (letter if is_of_it else None)
-            if ours or due is not None or letter is not None:
-                left[member] = ours or b""
+        for (member, version), (fate, letter) in zip(versions.items(), self._fates(versions), strict=True):
+            if fate is Fate.DISCARDED or fate is Fate.PENDING:
+                left[member] = b""
+            elif fate is Fate.DEAD:
+                left[member] = letter if letter.startswith(_digits(version).encode()) else b""
         return left
+
+    @steadily
+    def fate(self, member: str, version: int) -> Fate:
+        """The fate of one version of a member."""
+        ((fate, _),) = self._fates({member: version})
+        return fate
+
+    def _fates(self, versions: Mapping[str, int]) -> list[tuple[Fate, bytes]]:
+        """The fate of each version, with its dead letter, in one round trip."""
+        calls = []
+        for member, version in versions.items():
+            of = self._layout.of(member)
+            calls.append(((of.pending, of.dead, of.fates, of.kept(member)), (member, _digits(version))))
+        return [(Fate(fate.decode()), letter) for fate, letter in self._wire.run_many(_FIND_FATE, calls)]
 
     @steadily
     def standing(self, member: str) -> tuple[bytes | None, bool, bool]:
@@ -212,6 +235,10 @@ class Unsettled:
             (("ZCOUNT", of.pending, "-inf", before_ms), ("EXISTS", of.lease), ("EXISTS", of.scheduled))
         )
         return int(overdue), bool(lease or scheduled)
+
+
+def _digits(version: int) -> str:
+    return f"{version:0{VERSION_DIGITS}d}"
 
 
 def _unsettled_in(of: PartitionKeys) -> tuple[str, str]:

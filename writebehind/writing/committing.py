@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from writebehind.documents.durability import Durability
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import KeyReusedError
+from writebehind.errors import KeyReusedError, TooManyReceiptsError
 from writebehind.flushing.flusher import Flusher
 from writebehind.querying.derived import Derived
 from writebehind.reading.reader import Reader
@@ -174,7 +175,7 @@ class Committer:
 
         Raises:
             KeyReusedError: another request with this idempotency key was committed.
-            OverloadedError: the partition is full.
+            OverloadedError: the partition is full, or has too many receipts that must stay.
             RedisUnavailableError: its server does not answer.
         """
         if commit.refusal:
@@ -185,6 +186,12 @@ class Committer:
             raise KeyReusedError
         if commit.status is CommitStatus.REPEATED:
             return replayed(commit.receipt, commit)
+        if commit.status is CommitStatus.BUSY:
+            raise TooManyReceiptsError(
+                "the last writes of this partition with idempotency keys have to be known for as long as they may "
+                "be repeated: send the write again later, or raise WRITEBEHIND_IDEMPOTENCY_MOST",
+                retry_after_s=max(1, math.ceil(commit.wait_ms / 1000)),
+            )
         if commit.status is CommitStatus.FULL:
             raise self._parts.admission.refusal(self._collection, self._settings, document_id.member)
         self._taken.add()

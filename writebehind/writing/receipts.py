@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from writebehind.documents.ids import DocumentId
 from writebehind.redis.store import Store
+from writebehind.redis.unsettled import Fate
 
 
 class ReceiptState(StrEnum):
@@ -15,10 +16,21 @@ class ReceiptState(StrEnum):
 
     BUFFERED = "buffered"
     PERSISTED = "persisted"
-    """Nothing of it, and nothing before it, waits for MongoDB."""
+    """MongoDB has had it, or a later one that was written over it."""
     DEAD_LETTER = "dead letter"
+    DISCARDED = "discarded"
+    """MongoDB refused it, and somebody has discarded the dead letter that it was in."""
     UNKNOWN = "unknown"
-    """No write with this key was acknowledged, or it was so long ago that nobody remembers."""
+    """No write with this key is known, or nobody knows where it is."""
+
+
+_STATES = {
+    Fate.PENDING: ReceiptState.BUFFERED,
+    Fate.SETTLED: ReceiptState.PERSISTED,
+    Fate.DEAD: ReceiptState.DEAD_LETTER,
+    Fate.DISCARDED: ReceiptState.DISCARDED,
+    Fate.GONE: ReceiptState.UNKNOWN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +38,7 @@ class KnownWrite:
     """A write as its key leads to it.
 
     Attributes:
-        state: how far it has come; all else is '' and 0 of one that is unknown.
+        state: how far it has come; all else is '' and 0 where no write is known.
         collection: of the document.
         id: of the document.
         version: that was issued for the write.
@@ -49,9 +61,6 @@ def known_write(store: Store, key: str, collections: Iterable[str], owner: str) 
     receipt = store.receipts.find(key, collections, owner)
     if receipt is None:
         return KnownWrite(ReceiptState.UNKNOWN)
-    left = store.unsettled.unreached({receipt.member: receipt.version}).get(receipt.member)
-    state = ReceiptState.DEAD_LETTER if left else ReceiptState.BUFFERED
-    if left is None:
-        state = ReceiptState.PERSISTED
+    state = _STATES[store.unsettled.fate(receipt.member, receipt.version)]
     document_id = DocumentId.from_member(receipt.member)
     return KnownWrite(state, document_id.collection, document_id.text, receipt.version, receipt.etag)

@@ -25,7 +25,7 @@ PAUSE_S = 0.005
 ANSWER_S = 15
 #: Problems that say that a write was certainly not carried out.
 NOT_DONE = {
-    *("partition-full", "redis-memory", "redis-not-ready", "dead-letters"),
+    *("partition-full", "receipts-full", "redis-memory", "redis-not-ready", "dead-letters"),
     *("mongodb-unavailable", "service-unavailable", "not-found", "conflict"),
 }
 

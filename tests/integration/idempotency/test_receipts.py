@@ -6,14 +6,16 @@ import pytest
 
 from tests.integration.idempotency.conftest import KEY, NAME, held, keys_of
 from web.app import create_app
-from writebehind import Pipeline
+from writebehind import BulkOperation, Pipeline
 from writebehind.errors import (
     DocumentNotFoundError,
     InvalidArgumentError,
     KeyReusedError,
     MistypedKeyError,
+    TooManyReceiptsError,
     UnknownCollectionError,
 )
+from writebehind.redis.receipts import KEPT_FOR_CERTAIN_MS, MOST_FOR_CERTAIN
 from writebehind.writing.receipts import ReceiptState
 
 
@@ -62,21 +64,73 @@ def test_old_ones_make_room(pipeline, users):
     assert (2, 2) == held(pipeline)
 
 
+def age(pipeline: Pipeline, ms: int) -> None:
+    """Let all receipts of a document's partition be older."""
+    wire, of = pipeline.store._wire, keys_of(pipeline)
+    wire.calls([("ZINCRBY", of.receipts_at, -ms, name) for name in wire.call("ZRANGE", of.receipts_at, 0, -1)])
+
+
+def evicted(pipeline: Pipeline) -> int:
+    return pipeline.store.metrics.totals().by_name.get("evicted_receipts", 0)
+
+
 def test_bounded_in_number(pipeline, users):
-    """The last ones of each partition are kept, so that their number is bounded."""
+    """The last ones of each partition are kept, so that their number is bounded; what goes early is counted."""
     pipeline.store.receipts.most = 3
     for number in range(8):
         users.put("ada", {}, key=f"{number}")
+        age(pipeline, KEPT_FOR_CERTAIN_MS)
 
     assert (3, 3) == held(pipeline)
+    assert 5 == evicted(pipeline)
     assert users.put("ada", {}, key="7").replayed
     assert not users.put("ada", {}, key="0").replayed
+
+
+def test_those_that_may_be_asked_for_are_kept(pipeline, users):
+    """However many others come: a request that is repeated within two minutes counts once."""
+    pipeline.store.receipts.most = 1
+    first = users.increment("ada", {"n": 1}, key=KEY).written
+    for number in range(5):
+        users.put("grace" if number % 2 else "ada", {"n": 7}, key=f"{number}")
+        age(pipeline, KEPT_FOR_CERTAIN_MS // 10)
+
+    again = users.increment("ada", {"n": 1}, key=KEY).written
+
+    assert (True, first.version) == (again.replayed, again.version)
+    assert 0 == evicted(pipeline)
+
+
+def test_more_than_can_be_kept_are_refused(pipeline, users):
+    """Nothing is written then, without a key all is, and there is room when the oldest may go."""
+    pipeline.store.receipts.most = 1
+    for number in range(MOST_FOR_CERTAIN):
+        users.put("ada", {"n": number}, key=f"{number}")
+    age(pipeline, KEPT_FOR_CERTAIN_MS - 60_000)
+
+    with pytest.raises(TooManyReceiptsError) as refused:
+        users.put("ada", {"n": -1}, key=KEY)
+
+    assert 50 < refused.value.retry_after_s <= 60
+    answer = create_app(pipeline).test_client().put("/v1/users/ada", json={}, headers={"Idempotency-Key": KEY})
+    assert (503, "urn:problem-type:writebehind:receipts-full") == (answer.status_code, answer.json["type"])
+    assert 50 < int(answer.headers["Retry-After"]) <= 60
+    assert MOST_FOR_CERTAIN - 1 == users.get("ada")["n"]
+    assert users.put("ada", {"n": 0}, key="0").replayed
+    users.put("ada", {"n": -2})
+    results = users.bulk([BulkOperation("put", "ada", {}, key=KEY), BulkOperation("put", "ada", {"n": -4})])
+    assert [True, False] == [isinstance(one, TooManyReceiptsError) for one in results]
+
+    age(pipeline, 60_000)
+    assert not users.put("ada", {"n": -1}, key=KEY).replayed
+    assert -1 == users.get("ada")["n"]
 
 
 def test_a_fewer_number(pipeline, users):
     """Where fewer are to be kept than there are, each write forgets some."""
     for number in range(8):
         users.put("ada", {}, key=f"{number}")
+    age(pipeline, KEPT_FOR_CERTAIN_MS)
     pipeline.store.receipts.most = 2
 
     users.put("ada", {}, key="new")
@@ -84,7 +138,7 @@ def test_a_fewer_number(pipeline, users):
     assert (5, 5) == held(pipeline)
 
 
-@pytest.mark.parametrize("name", ["receipts", "receipts_at"])
+@pytest.mark.parametrize("name", ["receipts", "receipts_at", "fates"])
 def test_other_hands(pipeline, users, name):
     """What other hands have put in their place is in the way once, and before anything is written."""
     pipeline.store._wire.call("SET", getattr(keys_of(pipeline), name), "x")

@@ -177,7 +177,7 @@ def test_a_plain_write_is_as_it_was(pipeline, users, monkeypatch):
     users.put("ada", {})
     users.put("ada", {}, key=KEY)
 
-    assert [(11, 8), (14, 17)] == [(len(keys), len(arguments)) for keys, arguments in sent]
+    assert [(11, 8), (15, 19)] == [(len(keys), len(arguments)) for keys, arguments in sent]
     assert (1, 1) == held(pipeline)
 
 

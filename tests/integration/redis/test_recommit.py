@@ -13,6 +13,7 @@ from writebehind.redis.keys import partition_keys
 from writebehind.redis.receipts import Once, Receipt, answer_of
 from writebehind.redis.recent import Recent
 from writebehind.redis.recovery import Status
+from writebehind.redis.unsettled import Fate
 
 IN_AN_HOUR_US = 3_600 * 10**6
 
@@ -78,7 +79,7 @@ def test_it_is_known_by_its_key(store, member):
     assert Receipt.parse(noted) == again.receipt
 
 
-@pytest.mark.parametrize("name", ["dead", "receipts", "receipts_at"])
+@pytest.mark.parametrize("name", ["dead", "receipts", "receipts_at", "fates"])
 def test_write_and_receipt_stand_together(store, member, name):
     """What other hands have put in the way of one leaves neither, and is in the way once."""
     _, lost = lose_keyed(store, member)
@@ -99,10 +100,12 @@ def test_a_receipt_comes_back_to_what_is_there(store, member):
     _, lost = lose_keyed(store, member)
     recommit(store, lost, is_newest=True)
     of = partition_keys(0)
-    store._wire.call("DEL", of.receipts, of.receipts_at)
+    store._wire.call("DEL", *of.of_receipts)
 
     assert Status.THERE is recommit(store, lost)
     assert lost.version == store.receipts.of(member, KEY).receipt.version
+    settle(store, member, lost.version)
+    assert Fate.SETTLED is store.unsettled.fate(member, lost.version)
 
 
 def test_what_a_newer_write_saw_is_known_by_its_key(store, member):

@@ -186,6 +186,7 @@ def test_the_time_until_mongodb_has_a_write_is_counted(store, wire):
         of.clock,
         of.counts,
         of.traces,
+        of.fates,
     ]
     arguments = []
     for number, waited in enumerate(waited_s):

@@ -100,6 +100,7 @@ def test_types_are_stable():
         "dead-letter": 422,
         "durability-not-offered": 501,
         "partition-full": 503,
+        "receipts-full": 503,
         "too-much-pending": 503,
         "redis-memory": 503,
         "redis-full": 503,

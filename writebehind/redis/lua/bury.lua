@@ -6,7 +6,7 @@
 -- the entry is gone, nobody else has what was acknowledged: the letter has a name with its version, the entry is kept
 -- beside it, and no write touches either.
 --
--- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 load  6 sent  7 kept  8 crowded  9 counts  10 traces
+-- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 load  6 sent  7 kept  8 crowded  9 counts  10 traces  11 fates
 -- ARGV  1 member  2 version in the entry ('' when it is gone)
 --       3 the dead letter: 16 digits of version, then JSON
 --       4 '1' to drop the entry, because MongoDB has what stands
@@ -15,7 +15,7 @@
 --       0  there is another version, which stays as it is
 --       2  it is not pending any more: another flusher has settled it, and it is dropped all the same where that was
 --          asked for; or it is a dead letter already, whose body is nowhere else, and stays
--- include: count
+-- include: count, note_apart
 local entry, pending, dead, counts, load, sent = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local kept, crowded = KEYS[7], KEYS[8]
 local member, version, letter = ARGV[1], ARGV[2], ARGV[3]
@@ -32,6 +32,7 @@ if redis.call('ZSCORE', pending, member) then
   if ARGV[4] == '1' or version == '' then
     local at = string.sub(letter, 1, 16)
     name = collection .. '@' .. at .. id
+    note_apart(KEYS[11], member, at)
     -- A version was acknowledged with one document only: what is kept of it already is that one.
     redis.call('HSETNX', kept, at, redis.call('GET', entry) or '')
     if redis.call('HLEN', kept) >= tonumber(ARGV[5]) then redis.call('SADD', crowded, member) end

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted  9 kept
 --       10 crowded  11 counts  12 traces: of a write that is traced, or has an idempotency key
---       and of a write that has one  13 receipts  14 receipts_at
+--       and of a write that has one  13 receipts  14 receipts_at  15 fates
 -- ARGV  1 member
 --       2 what follows the version in the entry: a kind letter, then for a document its ETag and its BSON body
 --       3 condition: '' none, '*' the document must not exist, else the ETag that it must have
@@ -13,18 +13,19 @@
 --       8 how many documents are kept of a member when no new write is taken
 --       and of a write that is traced  9 its context, 48 digits  10 life of `traces`, ms  11 how many contexts are kept
 --       and of a write that has an idempotency key, whose context may be ''  12 collection/key  13 digest of the request, 32 digits
---       14 the rest of its answer  15 how long its receipt is kept, ms  16 how many receipts are kept in this partition
---       17 '1' where replicas are waited for
+--       14 the rest of its answer  15 how long its receipt is kept, ms  16 how many receipts are kept in this partition,
+--       and 17 how many at all: all are for 18 so long, ms  19 '1' where replicas are waited for
 -- Returns {'ok', version, previous kind or '', ticket of the flush task that the caller must enqueue, or ''}
 --       {'failed', '', previous kind, ''}   the condition does not hold
 --       {'unknown', '', '', ''}             there is no entry to hold the condition against: load it first
 --       {'full', '', previous kind, ''}     the partition is full and this member is not pending yet
 --       {'repeated', version, receipt, ''}  the same request was committed before, with this receipt
 --       {'another', '', '', ''}             another request with the same idempotency key was
--- include: now_us, last_version, issue_version, issue_ticket, keep_lost_letter, count_write, forget_oldest
+--       {'busy', ms, '', ''}                too many receipts are too new to be forgotten: in so long one is not
+-- include: now_us, last_version, issue_version, issue_ticket, keep_lost_letter, count, count_write, forget_oldest, note_last
 local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local member, condition = ARGV[1], ARGV[3]
-local key, receipts, receipts_at = ARGV[12], KEYS[13], KEYS[14]
+local key, receipts, receipts_at, fates = ARGV[12], KEYS[13], KEYS[14], KEYS[15]
 
 local now
 if key then  -- before anything else: what is there was answered, whatever has become of the document since
@@ -34,11 +35,17 @@ if key then  -- before anything else: what is there was answered, whatever has b
   if receipt and tonumber(redis.call('ZSCORE', receipts_at, key) or '-inf') > until_ms then
     if string.sub(receipt, 18, 49) ~= ARGV[13] then return {'another', '', '', ''} end
     -- WAIT is about what this connection has written.
-    if ARGV[17] == '1' then redis.call('HSET', receipts, key, receipt) end
+    if ARGV[19] == '1' then redis.call('HSET', receipts, key, receipt) end
     return {'repeated', string.sub(receipt, 1, 16), receipt, ''}
   end
   -- More than one, so that they become fewer, and room for one. It fails, before anything is written, on what other hands put there.
-  forget_oldest(receipts, receipts_at, until_ms, ARGV[16] - 1, 4)
+  local old_ms = math.floor(now / 1000) - ARGV[18]
+  local _, early = forget_oldest(receipts, receipts_at, fates, until_ms, ARGV[16] - 1, 4, old_ms)
+  if early > 0 then count(KEYS[11], 'evicted_receipts', early) end
+  if redis.call('ZCARD', receipts_at) >= tonumber(ARGV[17]) then
+    return {'busy', math.floor(redis.call('ZRANGE', receipts_at, 0, 0, 'WITHSCORES')[2] - old_ms), '', ''}
+  end
+  redis.call('HLEN', fates)
 end
 
 -- An entry is 16 digits of version, one kind letter, and for a document 32 digits of ETag and the body.
@@ -93,6 +100,7 @@ count_write(KEYS[11], is_first, version)
 if key then
   redis.call('HSET', receipts, key, version .. (previous == '' and '-' or previous) .. ARGV[13] .. ARGV[14])
   redis.call('ZADD', receipts_at, math.floor(now / 1000), key)
+  note_last(fates, member, version)
 end
 if ARGV[9] and ARGV[9] ~= '' then
   pcall(function()  -- whatever is in its way, the write stands

@@ -4,7 +4,7 @@
 --
 -- KEYS  1 entry  2 pending  3 clock  4 scheduled  5 dead  6 load  7 dead_counts  8 deleted  9 kept  10 crowded
 --       11 counts
---       and where there are receipts  12 receipts  13 receipts_at
+--       and where there are receipts  12 receipts  13 receipts_at  14 fates
 -- ARGV  1 member  2 its entry as it was committed
 --       3 life of `scheduled`, ms; 0 where the caller sends no flush task  4 how much later the flush task on its way may run, ms
 --       5 how many documents are kept of a member when no new write is taken
@@ -16,7 +16,7 @@
 --         {'superseded', '', newer version}  there is one
 --         {'unknown', ''}     there is no entry: a newer one may have been persisted and dropped
 --         {'late', ''}        the document may have been deleted since, and that forgotten
--- include: now_us, last_version, issue_ticket, keep_lost_letter, supplant, count_write
+-- include: now_us, last_version, issue_ticket, keep_lost_letter, supplant, count_write, note_last
 local entry, pending, scheduled = KEYS[1], KEYS[2], KEYS[4]
 local member, digits = ARGV[1], string.sub(ARGV[2], 1, 16)
 local version = tonumber(digits)
@@ -24,11 +24,13 @@ local version = tonumber(digits)
 if KEYS[12] then  -- what other hands have put there is in the way before anything is written
   redis.call('HLEN', KEYS[12])
   redis.call('ZCARD', KEYS[13])
+  redis.call('HLEN', KEYS[14])
 end
 local function bring_receipts()
   for at = 8, #ARGV, 2 do
     if redis.call('HSETNX', KEYS[12], ARGV[at], ARGV[at + 1]) == 1 then
       redis.call('ZADD', KEYS[13], string.sub(ARGV[at + 1], 1, 13), ARGV[at])  -- of a version those are ms
+      note_last(KEYS[14], member, string.sub(ARGV[at + 1], 1, 16))
     end
   end
 end

@@ -7,7 +7,7 @@
 -- newest version, over what MongoDB has; but never over a write that nobody but Redis has.
 --
 -- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 scheduled  6 clock  7 load  8 kept  9 crowded  10 deleted
---       11 counts
+--       11 counts  12 fates
 -- ARGV  1 member  2 name of the letter: the member where its document is the entry
 --       3 the letter as the caller has seen it: 16 digits of version, then JSON
 --       4 '1' to leave a kept document alone of which a newer one is kept
@@ -48,6 +48,12 @@ if is_kept then
   redis.call('SET', entry, version .. string.sub(document, 17))
   redis.call('DEL', load)
   redis.call('HDEL', kept, at)
+  local fate = redis.call('HGET', KEYS[12], member)
+  for from = 33, fate and #fate or 0, 48 do  -- see note_last
+    if string.sub(fate, from + 16, from + 31) == at then
+      redis.call('HSET', KEYS[12], member, string.sub(fate, 1, from + 31) .. version .. string.sub(fate, from + 48))
+    end
+  end
   if redis.call('HLEN', kept) < tonumber(ARGV[7]) then redis.call('SREM', crowded, member) end
 end
 redis.call('HDEL', dead, name)

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Record what MongoDB now has. Never by member alone: only the version that was written is settled.
 --
--- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 sent  7 clock  8 counts  9 traces  10… entry: of each member
+-- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 sent  7 clock  8 counts  9 traces  10 fates
+--       11… entry: of each member
 -- ARGV  1 delay after which a member with a newer version is due again, ms
 --       2 how many operations were sent to MongoDB for these
 --       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms, and '1' where
@@ -26,10 +27,11 @@ local function bound_of(age)
     or 'age:more'
 end
 local pending, deleted, deleted_at, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local sent, traces = KEYS[6], KEYS[9]
+local sent, traces, fates = KEYS[6], KEYS[9], KEYS[10]
 local now = now_ms()
 local last = last_version(redis.call('GET', KEYS[7]))
 local is_traced = redis.call('EXISTS', traces) == 1  -- hardly ever
+local has_fates = redis.call('HLEN', fates) > 0  -- where writes have idempotency keys
 local settled, newer = 0, 0
 local deletions, replayed, overtaken, superseded, together, ages = 0, 0, 0, 0, 0, {}
 
@@ -46,14 +48,18 @@ local function forget_contexts(member, version)
   end
 end
 
-for i = 10, #KEYS do
-  local at = 3 + (i - 10) * 5
+for i = 11, #KEYS do
+  local at = 3 + (i - 11) * 5
   local member, version, ttl, tombstone_ttl = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   if ARGV[at + 4] == '1' then superseded = superseded + 1 end
   local header = redis.call('GETRANGE', KEYS[i], 0, 16)
   if is_traced and not pcall(forget_contexts, member, version) then
     redis.call('DEL', traces)  -- other hands have put something of another type there
     is_traced = false
+  end
+  local fate = has_fates and redis.call('HGET', fates, member)
+  if fate and string.sub(fate, 17, 32) < version then  -- see note_last
+    redis.call('HSET', fates, member, string.sub(fate, 1, 16) .. version .. string.sub(fate, 33))
   end
   if string.sub(header, 1, 16) == version then
     local was_pending = redis.call('ZREM', pending, member) == 1

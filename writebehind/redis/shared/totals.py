@@ -28,7 +28,7 @@ _AGE_MS: Final = "age_ms"
 #: Names of what the steps count, besides `acknowledged` and `persisted`, which follow from others.
 COUNTED: Final = (
     *("coalesced", "deleted", "overtaken", "superseded", "buried", "replayed", "discarded"),
-    *("marked", "adopted", "let_go", "operations"),
+    *("marked", "adopted", "let_go", "operations", "evicted_receipts"),
 )
 _FIRST: Final = "first"
 _KNOWN: Final = frozenset((*COUNTED, _FIRST, _AGE_MS, *_AGES))

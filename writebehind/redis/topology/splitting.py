@@ -45,7 +45,7 @@ _TOKENS = frozenset(("load", "aliasload", "queryload"))
 #: Keys of a partition that hold something by member; how all of it is read, put in and taken out.
 _BY_MEMBER = {
     **dict.fromkeys(("pending", "deleted", "deleted_at", "hot"), ("ZADD", "ZREM")),
-    **dict.fromkeys(("dead", "sent"), ("HSET", "HDEL")),
+    **dict.fromkeys(("dead", "sent", "fates"), ("HSET", "HDEL")),
     **dict.fromkeys(("crowded", "awaited"), ("SADD", "SREM")),
 }
 #: Keys that each new partition gets a copy of. It has receipts of others too, until they are over.

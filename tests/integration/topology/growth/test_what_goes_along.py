@@ -31,6 +31,7 @@ from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.topology.record import MoveError
 from writebehind.redis.topology.splitting import Splitting
 from writebehind.settings.collection import CollectionSettings
+from writebehind.writing.receipts import ReceiptState
 
 
 def test_what_is_pending_goes_where_it_belongs(one, process):
@@ -199,6 +200,11 @@ def test_nothing_is_written_while_the_last_is_copied(one, process, monkeypatch):
     assert {1} == read(one)
 
 
+def states(pipeline: Pipeline) -> set[ReceiptState]:
+    """What receipts of writes under keys after the names say."""
+    return {pipeline.receipt(f"key of {one}", collections=["slow"]).state for one in names()}
+
+
 @pytest.mark.parametrize("when", ["before", "at its beginning", "halfway"])
 def test_a_write_that_is_repeated_counts_once(one, process, monkeypatch, when):
     """Its receipt is where its document is by then, and that of a document with a new id where its key is."""
@@ -224,6 +230,9 @@ def test_a_write_that_is_repeated_counts_once(one, process, monkeypatch, when):
     assert created == create(repeated)
     slow = repeated.collection("slow")
     assert written == {name: slow.put(name, {"n": 1}, key=f"key of {name}").version for name in names()}
+    assert {ReceiptState.BUFFERED} == states(repeated)
+    assert 0 == drain(repeated, timeout_s=30).pending
+    assert {ReceiptState.PERSISTED} == states(repeated)
     assert created == create(one)
     assert {BEFORE} == {each.store.partitions for each in idle}
     for each, name in zip(idle, names(), strict=False):

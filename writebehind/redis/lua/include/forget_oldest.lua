@@ -1,11 +1,20 @@
--- Forget the oldest receipts: up to so many of those that were left up to a time, ms, and of those that are too many.
-local function forget_oldest(receipts, receipts_at, until_ms, most, limit)
+-- Forget the oldest receipts: up to so many of those that were left up to a time, ms; and of those that are too many, if they were
+-- left up to a later time: the others may be asked for by who repeats a request. The fate of a member goes with its last receipt.
+-- Returns how many, and how many of them before their time.
+local function forget_oldest(receipts, receipts_at, fates, until_ms, most, limit, old_ms)
   local over = redis.call('ZRANGEBYSCORE', receipts_at, '-inf', until_ms, 'LIMIT', 0, limit)
-  local too_many = math.min(redis.call('ZCARD', receipts_at) - most, limit)
-  if too_many > #over then over = redis.call('ZRANGE', receipts_at, 0, too_many - 1) end
+  local ended, too_many = #over, math.min(redis.call('ZCARD', receipts_at) - most, limit)
+  if too_many > ended then over = redis.call('ZRANGEBYSCORE', receipts_at, '-inf', old_ms, 'LIMIT', 0, too_many) end
   for _, key in ipairs(over) do
+    -- 49 bytes, and BSON whose first element is the member: its length, with a zero byte, stands in 57 and 58.
+    local receipt = redis.call('HGET', receipts, key) or ''
+    local low, high = string.byte(receipt, 57, 58)
+    local member = high and string.sub(receipt, 61, 59 + low + 256 * high) or ''
+    if string.sub(redis.call('HGET', fates, member) or '', 1, 16) == string.sub(receipt, 1, 16) then
+      redis.call('HDEL', fates, member)
+    end
     redis.call('HDEL', receipts, key)
     redis.call('ZREM', receipts_at, key)
   end
-  return #over
+  return #over, #over - ended
 end
