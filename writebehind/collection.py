@@ -396,7 +396,11 @@ class Collection:
             return Incremented(self._persisted(document_id, written, wanted), values)
 
     def bulk(
-        self, operations: Iterable[BulkOperation | RequestError], *, durability: Durability | str | None = None
+        self,
+        operations: Iterable[BulkOperation | RequestError],
+        *,
+        durability: Durability | str | None = None,
+        request: IdempotencyKey | None = None,
     ) -> list[BulkResult]:
         """Carry out several writes in their order; one that fails does not affect the others.
 
@@ -405,6 +409,8 @@ class Collection:
         Args:
             operations: what to do; an error in the place of one is its result.
             durability: what to wait for; by default what the collection's settings say.
+            request: the key of all of them together, from which those of the operations follow: where it is that
+                of another request, none is carried out.
 
         Returns:
             For each operation what was written, or the error that its own method would raise; `TooMuchWorkError`
@@ -413,9 +419,13 @@ class Collection:
         Raises:
             DurabilityNotOfferedError: Redis cannot promise the durability.
             InvalidArgumentError: this is nothing that has operations, or there is no such durability.
+            KeyReusedError: the key is that of another request.
+            TooManyReceiptsError: it could not be known by its key.
             RedisUnavailableError: Redis does not answer while it is asked whether MongoDB has the writes.
         """
         wanted, each = strict.durability(durability), strict.each("operations", operations)
+        if request is not None:
+            self._writer.begin(request)
         return Bulk(self._writer, self._changer, self._failed_writes, wanted).run(each)
 
     def _patch(

@@ -58,6 +58,16 @@ def item_keys() -> Callable[[int, bytes, object], IdempotencyKey | None]:
     return key_of
 
 
+def request_key(data: bytes) -> IdempotencyKey | None:
+    """The key of this request for many writes, whose body is `data`; `None` where it has none.
+
+    Raises:
+        BadRequest: the header is no key.
+    """
+    header: str | None = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    return None if header is None else _key(_check_whole(read_key(header)), request.environ, data)
+
+
 def _check_whole(text: str) -> str:
     """The key of a request for many writes.
 

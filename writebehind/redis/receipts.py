@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from writebehind.documents import codec
 from writebehind.documents.durability import Confirmed, Durability
@@ -26,6 +26,7 @@ from writebehind.redis.wire import Call, Wire
 from writebehind.sequences import pairs
 
 _FIND, _FORGET, _BRING = script("find_receipt"), script("forget_receipts"), script("bring_receipts")
+_NOTE_REQUEST = script("note_request")
 #: In the place of a kind letter: there was no entry before.
 _NO_ENTRY: Final = "-"
 _DIGEST_AT, _ANSWER_AT = VERSION_DIGITS + 1, VERSION_DIGITS + 33
@@ -137,6 +138,13 @@ class Found:
     confirmed: Confirmed | None = None
 
 
+class RequestStatus(NamedTuple):
+    """Whether another request has the key of one for several writes; and when there may be room for it, ms."""
+
+    is_another: bool
+    wait_ms: int
+
+
 def _homes(name: bytes, noted: bytes, layout: Layout) -> set[int]:
     """The partitions in which a receipt is looked for; none for what other hands have put there."""
     receipt = Receipt.parse(noted)
@@ -179,6 +187,25 @@ class Receipts:
         return Found(receipt, *(confirmation.judge(*judged) if confirmation and judged else ()))
 
     @steadily
+    def note_request(self, collection: str, key: IdempotencyKey) -> RequestStatus:
+        """Note a request for several writes to a collection, before any is made: their keys follow from this one.
+
+        Raises:
+            RedisUnavailableError: Redis does not answer.
+        """
+        of = self._layout.of(key.text)
+        name = name_of(f"{collection}/", key)
+        request = noted(0, "", Once(key, answer_of(key.text, "")))
+        arguments = (name, request, self.life_ms, *self.bounds)
+        found = self._wire.run(_NOTE_REQUEST, (*of.of_receipts, of.counts), arguments).decode()
+        return RequestStatus(is_another=found == "another", wait_ms=int(found) if found.isdigit() else 0)
+
+    @property
+    def bounds(self) -> tuple[int, int, int]:
+        """How many are kept of a partition, how many at most, and for how long, ms, in any case."""
+        return self.most, self.most * MOST_FOR_CERTAIN, KEPT_FOR_CERTAIN_MS
+
+    @steadily
     def find(self, key: str, collections: Iterable[str], owner: str) -> Receipt | None:
         """The last receipt with this key of an owner, of any document of some collections.
 
@@ -192,7 +219,8 @@ class Receipts:
             return None
         some = self._wire.run_many(_FIND, [self._call(of, names) for of in self._layout.all()])
         found = [receipt for noted in some for one in noted if (receipt := Receipt.parse(one))]
-        return max(found, key=lambda one: one.version, default=None)
+        writes = (one for one in found if one.version)  # what has none is a request for several
+        return max(writes, key=lambda one: one.version, default=None)
 
     def _call(self, of: PartitionKeys, names: Sequence[str], confirmed: str = "") -> Call:
         return (of.receipts, of.receipts_at), (self.life_ms, confirmed, *names)

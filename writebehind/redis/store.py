@@ -28,10 +28,8 @@ from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
 from writebehind.redis.reach import known
 from writebehind.redis.receipts import (
-    KEPT_FOR_CERTAIN_MS,
     LIFE_MS,
     MOST,
-    MOST_FOR_CERTAIN,
     Receipts,
     name_of,
     noted,
@@ -406,9 +404,7 @@ class Store:
                 once.key.digest,
                 once.answer,
                 self.receipts.life_ms,
-                self.receipts.most,
-                self.receipts.most * MOST_FOR_CERTAIN,
-                KEPT_FOR_CERTAIN_MS,
+                *self.receipts.bounds,
                 "1" if confirmation else "",
             )
         return (

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from writebehind.documents.durability import Durability
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import KeyReusedError, TooManyReceiptsError
+from writebehind.errors import KeyReusedError
 from writebehind.flushing.flusher import Flusher
 from writebehind.querying.derived import Derived
 from writebehind.reading.reader import Reader
@@ -25,7 +24,7 @@ from writebehind.tallies.tallies import Tallies
 from writebehind.tracing import spans
 from writebehind.tracing.span import may_begin
 from writebehind.writing.admission import Admission
-from writebehind.writing.written import Written, is_created, replayed
+from writebehind.writing.written import Written, is_created, replayed, too_many_receipts
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +186,7 @@ class Committer:
         if commit.status is CommitStatus.REPEATED:
             return replayed(commit.receipt, commit)
         if commit.status is CommitStatus.BUSY:
-            raise TooManyReceiptsError(
-                "the last writes of this partition with idempotency keys have to be known for as long as they may "
-                "be repeated: send the write again later, or raise WRITEBEHIND_IDEMPOTENCY_MOST",
-                retry_after_s=max(1, math.ceil(commit.wait_ms / 1000)),
-            )
+            raise too_many_receipts(commit.wait_ms)
         if commit.status is CommitStatus.FULL:
             raise self._parts.admission.refusal(self._collection, self._settings, document_id.member)
         self._taken.add()

@@ -38,7 +38,7 @@ from writebehind.settings.collection import CollectionSettings
 from writebehind.writing.committing import Committer, WriterParts
 from writebehind.writing.document_check import DocumentCheck
 from writebehind.writing.turns import Turns
-from writebehind.writing.written import Written, check_same, replayed
+from writebehind.writing.written import Written, check_same, replayed, too_many_receipts
 
 __all__ = ["ANY", "Writer", "Written", "check_match"]
 
@@ -236,6 +236,20 @@ class Writer:
                 if commit.status is CommitStatus.FAILED:  # another process is at it: step aside
                     time.sleep(random.uniform(0, 0.005))  # noqa: S311 - no secret
         raise ConflictError
+
+    def begin(self, request: IdempotencyKey) -> None:
+        """Have a request for several writes known by its key, before any is made.
+
+        Raises:
+            KeyReusedError: another request is.
+            TooManyReceiptsError: too many requests lately have keys.
+            RedisUnavailableError: Redis does not answer.
+        """
+        status = self._parts.store.receipts.note_request(self._collection, request)
+        if status.is_another:
+            raise KeyReusedError
+        if status.wait_ms:
+            raise too_many_receipts(status.wait_ms)
 
     def write_all(
         self,

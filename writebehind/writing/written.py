@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from writebehind.documents.durability import Confirmed, Durability
 from writebehind.documents.entry import Kind
 from writebehind.documents.idempotency import IdempotencyKey
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import KeyReusedError
+from writebehind.errors import KeyReusedError, TooManyReceiptsError
 from writebehind.redis.commits import Commit
 from writebehind.redis.receipts import Found, Receipt
 
@@ -70,6 +71,15 @@ def replayed(receipt: Receipt | None, found: Commit | Found) -> Written:
         found.shared if isinstance(found, Commit) else {},
         found.confirmed,
         replayed=True,
+    )
+
+
+def too_many_receipts(wait_ms: int) -> TooManyReceiptsError:
+    """The refusal of a request with an idempotency key, for so long, ms."""
+    return TooManyReceiptsError(
+        "the last writes of this partition with idempotency keys have to be known for as long as they may "
+        "be repeated: send the write again later, or raise WRITEBEHIND_IDEMPOTENCY_MOST",
+        retry_after_s=max(1, math.ceil(wait_ms / 1000)),
     )
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.integration.idempotency.conftest import KEY, MERGE
+from tests.integration.idempotency.conftest import KEY, MERGE, keys_of
 
 REQUESTS: dict[str, Callable[..., Any]] = {
     "PUT": partial(lambda client, **given: client.put("/v1/users/ada", json={"n": 1}, **given)),
@@ -90,12 +90,56 @@ def test_bulk_over_http(client):
     client.put("/v1/users/ada", json={"n": 5})
 
     again = client.post("/v1/users:bulk", json=items, headers=key).json["results"]
-    others = client.post("/v1/users:bulk", json=[items[1], items[2]], headers=key).json["results"]
 
     assert [one | {"replayed": True} for one in first] == again
-    assert [(422, None), (204, True)] == [(one["status"], one.get("replayed")) for one in others]
     assert 5 == client.get("/v1/users/ada").json["n"]
     assert "buffered" == client.get(f"/v1/receipts/{KEY}:1").json["state"]
+    assert "unknown" == client.get(f"/v1/receipts/{KEY}").json["state"]
+
+
+@pytest.mark.parametrize("change", ["one more", "one less", "another order", "a new document"])
+def test_a_bulk_with_the_key_of_another(client, change):
+    """Nothing of it is carried out, whichever of its documents the first one had; and the first one goes on."""
+    items = [{"op": "put", "id": one, "doc": {"n": 1}} for one in ("ada", "bob", "cy")]
+    key = {"Idempotency-Key": f'"{KEY}"'}
+    first = client.post("/v1/users:bulk", json=items[:2], headers=key).json["results"]
+    changed = {
+        "one more": items,
+        "one less": items[:1],
+        "another order": items[1::-1],
+        "a new document": [items[2], items[1]],
+    }[change]
+
+    answer = client.post("/v1/users:bulk", json=changed, headers=key)
+
+    assert (422, "urn:problem-type:writebehind:key-reused") == (answer.status_code, answer.json["type"])
+    assert 404 == client.get("/v1/users/cy").status_code
+    again = client.post("/v1/users:bulk", json=items[:2], headers=key).json["results"]
+    assert [one | {"replayed": True} for one in first] == again
+
+
+def test_a_bulk_that_was_broken_off(client, pipeline):
+    """Its repetition makes the writes that were not made, and those only."""
+    items = [{"op": "put", "id": one, "doc": {"n": 1}} for one in ("ada", "bob")]
+    key = {"Idempotency-Key": KEY}
+    client.post("/v1/users:bulk", json=items, headers=key)
+    for name in ("receipts", "receipts_at"):
+        take = "HDEL" if name == "receipts" else "ZREM"
+        pipeline.store._wire.call(take, getattr(keys_of(pipeline, "bob"), name), f"users/{KEY}:1")
+
+    again = client.post("/v1/users:bulk", json=items, headers=key).json["results"]
+
+    assert [True, None] == [one.get("replayed") for one in again]
+
+
+def test_too_many_requests_with_keys(client, pipeline):
+    """A bulk whose key could not be known is refused as a whole, and nothing is written."""
+    pipeline.store.receipts.most = 0
+    answer = client.post(
+        "/v1/users:bulk", json=[{"op": "put", "id": "ada", "doc": {}}], headers={"Idempotency-Key": KEY}
+    )
+    assert (503, "urn:problem-type:writebehind:receipts-full") == (answer.status_code, answer.json["type"])
+    assert 404 == client.get("/v1/users/ada").status_code
 
 
 @pytest.mark.parametrize("key", ["", "a" * 256, 7, "ä"])

@@ -30,7 +30,7 @@ from writebehind.flask.conditions import refuse_conditions
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import content, operation
 from writebehind.flask.description.schemas import reference
-from writebehind.flask.idempotency import item_keys
+from writebehind.flask.idempotency import item_keys, request_key
 from writebehind.flask.items import Span, named_id, read_items
 from writebehind.flask.parameters import durability, only
 from writebehind.flask.problems import item_problem, log_refusal, problem_of
@@ -80,7 +80,7 @@ def batches(pipeline: Pipeline) -> Routes:
         )
         count_items(len(items.spans))
         with bounded(max(LARGE_BYTES, settings.max_document_bytes)):  # it cannot begin anew
-            results = target.bulk(items, durability=asked)
+            results = target.bulk(items, durability=asked, request=request_key(data))
         _log(results)
         shown = [_result(data, span, one, hidden) for span, one in zip(items.spans, results, strict=True)]
         return Response(orjson.dumps({"results": shown}), 207, content_type=JSON)

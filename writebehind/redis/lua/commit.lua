@@ -43,7 +43,8 @@ if key then  -- before anything else: what is there was answered, whatever has b
   local _, early = forget_oldest(receipts, receipts_at, fates, until_ms, ARGV[16] - 1, 4, old_ms)
   if early > 0 then count(KEYS[11], 'evicted_receipts', early) end
   if redis.call('ZCARD', receipts_at) >= tonumber(ARGV[17]) then
-    return {'busy', math.floor(redis.call('ZRANGE', receipts_at, 0, 0, 'WITHSCORES')[2] - old_ms), '', ''}
+    local oldest = redis.call('ZRANGE', receipts_at, 0, 0, 'WITHSCORES')[2] or old_ms
+    return {'busy', math.floor(oldest - old_ms), '', ''}
   end
   redis.call('HLEN', fates)
 end
