@@ -42,14 +42,14 @@ elseif there ~= at then
 end
 
 local now = now_us()
+local fate = is_kept and redis.call('HGET', KEYS[12], member) or ''
 if is_kept then
   local deleted = tonumber(redis.call('ZSCORE', KEYS[10], member) or '0')
   version = issue_version(clock, now, math.max(tonumber(there) or 0, deleted, tonumber(ARGV[5])))
   redis.call('SET', entry, version .. string.sub(document, 17))
   redis.call('DEL', load)
   redis.call('HDEL', kept, at)
-  local fate = redis.call('HGET', KEYS[12], member)
-  for from = 33, fate and #fate or 0, 48 do  -- see note_last
+  for from = 33, #fate, 48 do  -- see note_last
     if string.sub(fate, from + 16, from + 31) == at then
       redis.call('HSET', KEYS[12], member, string.sub(fate, 1, from + 31) .. version .. string.sub(fate, from + 48))
     end
