@@ -25,9 +25,10 @@ import psutil
 import redis
 
 from bench import memory
-from bench.http import OURS, serving
+from bench.http import OURS, ending, serving
 from bench.load import DOCUMENT, requests, run
 from bench.steady import Steady
+from tests.waiting import wait_until
 from writebehind import Pipeline, load_settings
 from writebehind.celery.publisher import FlushPublisher
 from writebehind.documents import codec
@@ -116,11 +117,8 @@ def worker(environment: dict[str, str], *options: str) -> Iterator[psutil.Proces
     command = [sys.executable, "-m", "writebehind", "run", "worker", "-Q", "flush,refresh", "--pool", "threads"]
     more = ["--concurrency", "4", "--without-gossip", "--without-mingle", "--loglevel", "error", *options]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([*command, *more], env=os.environ | environment, **quiet) as process:
-        try:
-            yield psutil.Process(process.pid)
-        finally:
-            process.terminate()
+    with subprocess.Popen([*command, *more], env=os.environ | environment, **quiet) as process, ending(process):
+        yield psutil.Process(process.pid)
 
 
 @contextmanager
@@ -281,8 +279,7 @@ def _trickle(pipeline: Pipeline) -> None:
     for _ in range(TRICKLE):
         users.put(f"{chance.getrandbits(64):016x}", {})
         time.sleep(chance.expovariate(TRICKLE_RATE))
-    while pipeline.status()["pending"]:
-        time.sleep(0.1)
+    wait_until(lambda: not pipeline.status()["pending"], "all to be in MongoDB", 120, 0.1)
 
 
 def _latencies(pipeline: Pipeline) -> Iterator[float]:

@@ -7,6 +7,7 @@ noisy where other programs run; the CPU time that the server's processes take fo
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -14,18 +15,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import IO
 
 import psutil
 
 from bench.load import DOCUMENT
 from tests.sizes import LEAST_BESIDE, LIMIT
-from writebehind.local.embedded import EmbeddedRedis, free_port
+from writebehind.local.embedded import LOOPBACK, EmbeddedRedis, free_port
 
 ROUNDS = 5
 SECONDS = 1.5
 CONNECTIONS = 16
+#: Seconds in which a server has to answer its first request, and in which it has to end.
+START_S, END_S = 30, 10
+#: Of what a server has printed, where it is told.
+LAST_LINES = 100
 THREADS = 8
 #: Bytes that documents have more in further rounds: the driver, TLS and sockets change their ways in between, and
 #: clients may write none that are much larger than the last.
@@ -90,19 +96,46 @@ OURS: Way = ("writebehind", as_web_does, "web.server:create_server")
 
 
 @contextmanager
-def serving(name: str, command: Sequence[str], port: int, environment: dict[str, str]) -> Iterator[Contender]:
-    """Run a server until it answers; end it after."""
-    with subprocess.Popen(command, env=os.environ | environment) as process:
-        try:
-            deadline = time.monotonic() + 20
-            while not _listens(port):
-                if time.monotonic() > deadline or process.poll() is not None:
-                    sys.exit(f"{name} does not start")
+def serving(
+    name: str, command: Sequence[str], port: int, environment: dict[str, str], start_s: float = START_S
+) -> Iterator[Contender]:
+    """Run a server, and hand it over once it answers requests; end it after.
+
+    Where it does not answer in `start_s` seconds, SystemExit says so, with what it has printed and the stack of
+    each of its threads.
+    """
+    variables = os.environ | environment | {"PYTHONFAULTHANDLER": "1"}
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(command, env=variables, stdout=log, stderr=log) as process,
+    ):
+        with ending(process):
+            deadline = time.monotonic() + start_s
+            while not _answers(port):
+                if process.poll() is not None:
+                    sys.exit(f"{name} has ended with {process.returncode}, and printed:\n{_last_of(log)}")
+                if time.monotonic() > deadline:
+                    _tell_stacks(process)
+                    sys.exit(f"{name} does not answer within {start_s:g} s, and printed:\n{_last_of(log)}")
                 time.sleep(0.1)
-            time.sleep(2)  # granian listens before its worker is ready
             yield Contender(name, port, psutil.Process(process.pid))
-        finally:
-            process.terminate()
+        sys.stderr.write(_last_of(log))
+
+
+@contextmanager
+def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a process after, and kill it with its children where it has not ended in `END_S` seconds."""
+    try:
+        yield
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.terminate()
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            for one in (*children, process):
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
 
 
 def compare(contenders: Sequence[Contender], method: str, more: int = 0, count: int = 1) -> None:
@@ -160,9 +193,30 @@ def main() -> None:
                 compare(some, method, more)
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _answers(port: int) -> bool:
+    """Whether a request is answered, whatever the answer: granian listens before its worker is ready."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=1) as one:
+            one.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return one.recv(5) == b"HTTP/"
+    except OSError:
+        return False
+
+
+def _tell_stacks(process: subprocess.Popen[bytes]) -> None:
+    """Have a process and its children print where each thread is, which ends them."""
+    family = [*psutil.Process(process.pid).children(recursive=True), process]
+    for one in family:
+        with suppress(psutil.NoSuchProcess):
+            one.send_signal(signal.SIGABRT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(END_S)
+
+
+def _last_of(log: IO[bytes]) -> str:
+    """The last lines of what a server has printed."""
+    text = os.pread(log.fileno(), os.fstat(log.fileno()).st_size, 0)  # it shares the position with the server
+    return b"".join(text.splitlines(keepends=True)[-LAST_LINES:]).decode(errors="replace")
 
 
 if __name__ == "__main__":

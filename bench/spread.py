@@ -24,6 +24,7 @@ from bench.http import OURS, serving
 from bench.load import DOCUMENT
 from bench.steady import Steady
 from tests.topologies import NamedServers
+from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.documents import codec
 from writebehind.local.embedded import EmbeddedMongo, EmbeddedRedis, free_port
@@ -106,8 +107,7 @@ def measure(servers: int, workers: int) -> Cost:
         def under_load(seconds: float) -> int:
             with Steady(port, RATE, put) as steady:
                 time.sleep(seconds)
-            while pipeline.status()["pending"]:
-                time.sleep(0.1)
+            wait_until(lambda: not pipeline.status()["pending"], "all to be in MongoDB", 120, 0.1)
             return steady.answers[b"200"] + steady.answers[b"201"]
 
         under_load(3)  # connections, scripts and workers are warm after it
@@ -143,8 +143,7 @@ def _backlog(
     before, began = pipeline.status()["totals"]["batches"], time.monotonic()
     used = _cpu(processes)
     resume(pipeline)
-    while pipeline.status()["pending"]:
-        time.sleep(0.1)
+    wait_until(lambda: not pipeline.status()["pending"], "all to be in MongoDB", 120, 0.1)
     took_s = time.monotonic() - began
     each = tuple(
         (end - start - idle * took_s) / BACKLOG * 1e6
