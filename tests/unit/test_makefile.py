@@ -81,7 +81,8 @@ def test_run_prints_what_the_system_prints(data):
     assert ('{"message": "up"}\n', "") == (done.stdout, done.stderr)
 
 
-def test_one_topology_that_fails_keeps_no_other_from_being_tried(data):
+@pytest.mark.parametrize("target", ["topologies", "promises"])
+def test_one_topology_that_fails_keeps_no_other_from_being_tried(data, target):
     """Each is tried; the last lines say what came of each, and make fails."""
     tests = Path(".venv/bin/python")
     tests.parent.mkdir()
@@ -91,13 +92,47 @@ def test_one_topology_that_fails_keeps_no_other_from_being_tried(data):
         Path(name).touch()
 
     def run(topologies: str) -> tuple[int, list[str]]:
-        command = ["make", "--no-print-directory", "topologies", f"TOPOLOGIES={topologies}"]
+        command = ["make", "--no-print-directory", target, f"TOPOLOGIES={topologies}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.returncode, [one for one in done.stdout.splitlines() if ":" in one]
 
     code, told = run("first second third")
     assert (True, ["first:passed", "second:failed", "third:passed"]) == (code != 0, told)
     assert (0, ["first:passed", "third:passed"]) == run("first third")
+
+
+def test_what_a_topology_lacks_is_said_and_left_out(data):
+    """As on a machine on which no server could be fetched: the others are tried."""
+    tests = Path(".venv/bin/python")
+    tests.parent.mkdir()
+    tests.write_text("#!/bin/sh\n")
+    tests.chmod(0o755)
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.installed"):
+        Path(name).touch()
+    Path(".redis").mkdir()
+    Path(".redis/redis-server").touch()
+
+    command = ["make", "--no-print-directory", "promises", "MISSING=rabbitmq"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert "rabbitmq is left out, as there is no server; make rabbitmq fetches it" in done.stdout.splitlines()
+    assert ["redis:passed", "servers:passed", "sentinel:passed", "cluster:passed"] == done.stdout.splitlines()[-4:]
+
+
+def test_continuous_integration_tries_each_topology_before_all_tests():
+    """With tests that exist; and the last closing line is that of all tests."""
+    shown = subprocess.run(
+        ["make", "--dry-run", "promises", "TOPOLOGIES=cluster"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    paths = re.findall(r" (tests/\S+?)[; ]", shown.stdout.partition("TEST_TOPOLOGY")[2])
+
+    assert paths
+    assert [] == [one for one in paths if not (ROOT / one).exists()]
+    assert ["make promises", "make test"] == (ROOT / ".ci/run").read_text("utf-8").splitlines()[-2:]
 
 
 def _clean():
