@@ -48,6 +48,20 @@ def test_the_configuration_of_redis(patient, name, value, check, level, advice):
 
 
 @pytest.mark.parametrize(
+    ("policy", "replicas", "says"),
+    [
+        ("everysec", 0, "the last second of writes that were answered as buffered, which no replica has; fsynced"),
+        ("everysec", 1, "the last second of writes that were answered as buffered; fsynced waits for the disk"),
+        ("always", 0, "no acknowledged write is lost"),
+    ],
+)
+def test_what_a_crash_takes_of_what_was_acknowledged(policy, replicas, says):
+    """It is what `buffered` means, and no fault: it is said, with the levels that wait for more."""
+    one = redis.fsync(policy, replicas)
+    assert (Level.OK, True) == (one.level, says in one.found)
+
+
+@pytest.mark.parametrize(
     ("facts", "again"),
     [
         ({"config_file": ""}, "again after each start"),
@@ -135,7 +149,9 @@ def test_what_collections_are_promised(patient):
         pipeline = Pipeline(settings, wire=patient.store._wire, client=patient._client)
         return {one.found.split(" are ")[0]: one.level for one in redis.durability(pipeline)}
 
-    assert {"it can promise buffered, fsynced, persisted": Level.OK} == judged(users="fsynced", pages="persisted")
+    assert {"it can promise buffered, fsynced, persisted; replicated needs 1 replica": Level.OK} == judged(
+        users="fsynced", pages="persisted"
+    )
     assert {"writes to users": Level.WARNING} == judged(users="replicated", pages="fsynced")
     patient.store._wire.call("CONFIG", "SET", "appendonly", "no")
     assert {"writes to users, pages": Level.FAILURE} == judged(users="fsynced", pages="fsynced")

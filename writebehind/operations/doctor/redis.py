@@ -66,7 +66,7 @@ def _check_one(facts: Facts, policy: str | None, lost: Finding | None, server: s
     if facts:
         yield memory(facts)
     if has_file:
-        yield _fsync(policy)
+        yield fsync(policy, int(facts.get("connected_slaves", "0")))
 
 
 def fitness_of_all(facts_of: Mapping[str, Facts]) -> Iterator[Finding]:
@@ -218,14 +218,16 @@ def memory(facts: Facts) -> Finding:
     return ok("redis memory", found)
 
 
-def _fsync(policy: str | None) -> Finding:
+def fsync(policy: str | None, replicas: int) -> Finding:
+    """Says what a crash of its machine takes of what was acknowledged as `buffered`."""
     if policy is None:
         return ok("redis fsync", "unknown, as CONFIG GET is refused")
     if policy == "always":
         return ok("redis fsync", "appendfsync is always: no acknowledged write is lost in a crash")
     if policy == "everysec":
-        found = "appendfsync is everysec: a crash of its machine may lose the last second"
-        return ok("redis fsync", f"{found}; durability=fsynced waits for the disk")
+        kept = "" if replicas else ", which no replica has"
+        found = f"a crash of its machine may lose the last second of writes that were answered as buffered{kept}"
+        return ok("redis fsync", f"appendfsync is everysec: {found}; fsynced waits for the disk")
     return warning(
         "redis fsync",
         f"appendfsync is {policy or 'unknown'}: a crash of its machine may lose many seconds",
@@ -244,32 +246,34 @@ def writes(pipeline: Pipeline) -> Iterator[Finding]:
 def durability(pipeline: Pipeline) -> Iterator[Finding]:
     """Can promise what the collections' settings promise."""
     vitals = pipeline.store.load()
-    offered = [Durability.BUFFERED, Durability.PERSISTED]
-    if vitals.appendonly and vitals.waits_for_disk:
-        offered.append(Durability.FSYNCED)
     fixed = pipeline.settings.confirm_replicas
-    if vitals.replicas >= replicas_needed(Durability.REPLICATED, vitals.replicas, fixed):
-        offered.append(Durability.REPLICATED)
+    needs = {}
+    if not (vitals.appendonly and vitals.waits_for_disk):
+        needs[Durability.FSYNCED] = "WAITAOF and the append-only file"
+    if vitals.replicas < replicas_needed(Durability.REPLICATED, vitals.replicas, fixed):
+        needs[Durability.REPLICATED] = counted(max(1, fixed), "replica")
     wanted = {name: one.wants(None) for name, one in pipeline.settings.collections.items()}
     fsynced, replicated = (
-        ", ".join(name for name, one in wanted.items() if one is level and level not in offered)
+        ", ".join(name for name, one in wanted.items() if one is level and level in needs)
         for level in (Durability.FSYNCED, Durability.REPLICATED)
     )
     if fsynced:
         yield failure(
             "redis durability",
-            f"writes to {fsynced} are refused: durability fsynced needs WAITAOF and the append-only file",
+            f"writes to {fsynced} are refused: durability fsynced needs {needs[Durability.FSYNCED]}",
             "use Redis 7.2 or newer, or Valkey, with appendonly yes; or another durability",
         )
     if replicated:
         yield warning(
             "redis durability",
             f"writes to {replicated} are answered as buffered: durability replicated needs "
-            f"{counted(max(1, fixed), 'replica')}",
+            f"{needs[Durability.REPLICATED]}",
             "see that as many replicas are connected, or use another durability",
         )
     if not fsynced and not replicated:
-        yield ok("redis durability", f"it can promise {', '.join(sorted(offered))}")
+        offered = ", ".join(sorted(set(Durability) - needs.keys()))
+        lacks = "".join(f"; {level} needs {what}" for level, what in needs.items())
+        yield ok("redis durability", f"it can promise {offered}{lacks}")
 
 
 def _ahead_s(pipeline: Pipeline) -> dict[str, float]:
