@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,6 +57,12 @@ class RabbitMQ(EmbeddedServer):
             for queue in QUEUES:
                 with suppress(NotFound):  # which closes the channel
                     connection.channel().queue_purge(queue)
+
+    def lose_all(self) -> None:
+        """Kill it, and start it without anything that it had."""
+        self.kill()
+        shutil.rmtree(self._data)
+        self.start()
 
     def _command(self) -> list[str]:
         erlang = PLACE / "usr/lib/erlang"

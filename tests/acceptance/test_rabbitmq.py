@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -32,8 +33,12 @@ from writebehind.local.procfile import default_procfile
 
 pytestmark = [pytest.mark.acceptance, needs_rabbitmq]
 
+log = logging.getLogger(__name__)
+
 QUEUES = ("flush", "maintenance", "refresh")
 PERIODIC = {"sweep", "reconcile", "decay", "warm"}
+#: How late documents of `slow` are flushed, and how often a sweep comes, seconds.
+SLOW_S, SWEEP_S = 3, load_settings().sweep_interval
 #: Processes of the system that speak TLS with it.
 BY_TLS = ("beat", "maintenance")
 
@@ -63,7 +68,7 @@ def system(rabbitmq, front, authority, tmp_path_factory) -> Iterator[System]:
     )
     settings = {
         "BROKER_URL": rabbitmq.url,
-        "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": "3000",
+        "WRITEBEHIND_COLLECTIONS__slow__flush_delay_ms": str(SLOW_S * 1000),
         "WRITEBEHIND_COLLECTIONS__late__flush_delay_ms": "600000",
         "WRITEBEHIND_COLLECTIONS__users__flush_delay_ms": "100",
         "WRITEBEHIND_RECONCILE_INTERVAL": "5",
@@ -93,6 +98,13 @@ def in_mongodb(system: System, one: str) -> int | None:
     """The version that it has of a document."""
     found = system.database.users.find_one({"_id": one})
     return found and found["_v"]
+
+
+def delete_queues(rabbitmq: RabbitMQ) -> None:
+    """Take each queue away, with what waits in it, and from under those that consume it."""
+    with Connection(f"127.0.0.1:{rabbitmq.port}") as connection:
+        for queue in QUEUES:
+            connection.channel().queue_delete(queue)
 
 
 def refusal(rabbitmq: RabbitMQ, **options: object) -> str:
@@ -172,6 +184,29 @@ def test_hints_that_wait_let_others_pass(system):
     assert not system.stored("late", "slow")
     system.wait_until_drained()
     assert 500 == len(system.stored("late", "slow"))
+
+
+def test_a_queue_that_is_deleted_costs_no_write_a_sweep(system, rabbitmq):
+    """With the hints in it, and those that workers hold: each worker declares it anew, and sends others."""
+    system.wait_for_workers()
+    wait_until(lambda: persists_soon(system), "hints that are carried out")
+    written = system.put_all("deleted", 200, "slow")
+    began = time.monotonic()
+    delete_queues(rabbitmq)
+    wait_until(lambda: system.stored_versions("deleted", "slow") == written, "MongoDB", SLOW_S + SWEEP_S)
+    log.info("all in MongoDB after %.1f s", time.monotonic() - began)
+    wait_until(lambda: persists_soon(system), "hints that are carried out")
+
+
+@long
+def test_a_broker_that_has_lost_all_loses_nothing(system, rabbitmq):
+    """It begins anew, without queues: everybody declares them, and workers send what was in them."""
+    written = system.put_all("bare", 200, "slow")
+    began = time.monotonic()
+    rabbitmq.lose_all()
+    wait_until(lambda: system.stored_versions("bare", "slow") == written, "MongoDB", SLOW_S + 2 * SWEEP_S)
+    log.info("all in MongoDB after %.1f s", time.monotonic() - began)
+    wait_until(lambda: persists_soon(system), "hints that are carried out", 60)
 
 
 @long
