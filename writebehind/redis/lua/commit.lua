@@ -27,7 +27,7 @@ local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], 
 local member, condition = ARGV[1], ARGV[3]
 local key, receipts, receipts_at, fates = ARGV[12], KEYS[13], KEYS[14], KEYS[15]
 
-local now
+local now, fate
 if key then  -- before anything else: what is there was answered, whatever has become of the document since
   now = now_us()
   local until_ms = math.floor(now / 1000) - ARGV[15]  -- receipts of up to then are over
@@ -40,13 +40,13 @@ if key then  -- before anything else: what is there was answered, whatever has b
   end
   -- More than one, so that they become fewer, and room for one. It fails, before anything is written, on what other hands put there.
   local old_ms = math.floor(now / 1000) - ARGV[18]
-  local _, early = forget_oldest(receipts, receipts_at, fates, until_ms, ARGV[16] - 1, 4, old_ms)
-  if early > 0 then count(KEYS[11], 'evicted_receipts', early) end
-  if redis.call('ZCARD', receipts_at) >= tonumber(ARGV[17]) then
+  local _, early, left = forget_oldest(receipts, receipts_at, fates, until_ms, ARGV[16] - 1, 4, old_ms)
+  count(KEYS[11], 'evicted_receipts', early)
+  if left >= tonumber(ARGV[17]) then
     local oldest = redis.call('ZRANGE', receipts_at, 0, 0, 'WITHSCORES')[2] or old_ms
     return {'busy', math.floor(oldest - old_ms), '', ''}
   end
-  redis.call('HLEN', fates)
+  fate = redis.call('HGET', fates, member)
 end
 
 -- An entry is 16 digits of version, one kind letter, and for a document 32 digits of ETag and the body.
@@ -101,7 +101,7 @@ count_write(KEYS[11], is_first, version)
 if key then
   redis.call('HSET', receipts, key, version .. (previous == '' and '-' or previous) .. ARGV[13] .. ARGV[14])
   redis.call('ZADD', receipts_at, math.floor(now / 1000), key)
-  note_last(fates, member, version)
+  note_last(fates, member, version, fate)
 end
 if ARGV[9] and ARGV[9] ~= '' then
   pcall(function()  -- whatever is in its way, the write stands

@@ -13,9 +13,9 @@ local receipt = redis.call('HGET', receipts, key)
 if receipt and tonumber(redis.call('ZSCORE', receipts_at, key) or '-inf') > now - ARGV[3] then
   return string.sub(receipt, 18, 49) == string.sub(ARGV[2], 18, 49) and 'same' or 'another'
 end
-local _, early = forget_oldest(receipts, receipts_at, KEYS[3], now - ARGV[3], ARGV[4] - 1, 4, now - ARGV[6])
+local _, early, left = forget_oldest(receipts, receipts_at, KEYS[3], now - ARGV[3], ARGV[4] - 1, 4, now - ARGV[6])
 count(KEYS[4], 'evicted_receipts', early)
-if redis.call('ZCARD', receipts_at) >= tonumber(ARGV[5]) then
+if left >= tonumber(ARGV[5]) then
   local oldest = redis.call('ZRANGE', receipts_at, 0, 0, 'WITHSCORES')[2] or now
   return tostring(math.max(1, math.floor(oldest - now + ARGV[6])))
 end
