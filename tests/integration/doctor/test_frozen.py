@@ -191,7 +191,7 @@ def test_a_beat_that_may_be_frozen_elsewhere(patient, monkeypatch):
         wire, now = patient.store._wire, patient.store.now_ms()
         for one in wire.call("ZRANGE", keys.OBSERVED, 0, -1):
             wire.call("ZADD", keys.OBSERVED, now - 25_000, one)
-        for ago_s, is_away in ((19, False), (24, True)):
+        for ago_s, is_away in ((16, False), (24, True)):
             patient.store._wire.call(
                 "HSET", keys.RUNS, SWEEP, b"%d %b" % (patient.store.now_ms() - 1000 * ago_s, told)
             )
