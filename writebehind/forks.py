@@ -27,13 +27,16 @@ process = os.getpid()
 
 _beginning = threading.Lock()
 _opening = threading.RLock()
-_locks: WeakSet[threading.Lock] = WeakSet()
+_locks: WeakSet[threading.RLock] = WeakSet()
 _objects: WeakSet[PerProcess] = WeakSet()
 
 
-def lock() -> threading.Lock:
-    """Make a lock that nobody holds in a child process."""
-    made = threading.Lock()
+def lock() -> threading.RLock:
+    """Make a lock that nobody holds in a child process, but for the thread that finds out there that it is one.
+
+    A thread that has it is not kept out by it: only such a lock knows whose it is.
+    """
+    made = threading.RLock()
     _locks.add(made)
     return made
 
@@ -48,8 +51,12 @@ def begins_anew(one: PerProcess) -> None:
     _objects.add(one)
 
 
-def begin_anew() -> None:
-    """Do so now, if this is a child process: for one of which Python was not told that it is.
+def begin_anew(*, is_told: bool = True) -> None:
+    """Do so now, if this is a child process.
+
+    Args:
+        is_told: whether Python is told that it is. If not, the caller has found out amid something: what locks his
+            thread has it keeps, and lets go of itself.
 
     Raises:
         ExceptionGroup: some objects could not; all others have begun anew.
@@ -59,7 +66,9 @@ def begin_anew() -> None:
         if process == os.getpid():
             return
         for one_lock in list(_locks):
-            # Not `release` if `locked`: a thread that has just got it says so only with the interpreter.
+            if not is_told and one_lock._is_owned():  # type: ignore[attr-defined] # noqa: SLF001 - as below
+                continue
+            # Not `release` if it is held: a thread that has just got it says so only with the interpreter.
             one_lock._at_fork_reinit()  # type: ignore[attr-defined] # noqa: SLF001 - as Python's own modules do
         random.seed()  # Python does so too where it is told: or all children would wait equally long
         errors = []

@@ -57,6 +57,7 @@ def tell(what):
     os.write(1, json.dumps(what).encode() + b"\\n")  # at once, or lines of two processes mix
 
 work("before")
+pipeline.store._wire._lookout.due = 0.0  # as after a moment: what a child does first is a look, under a lock
 names = ["parent", "one", "two"]
 fork = ctypes.PyDLL(None).fork
 for name in names[1:]:
@@ -207,7 +208,7 @@ def test_a_child_ends_nothing_of_its_parent(pipeline):
     in_child(pipeline.close)
 
     assert {"_id": "ada", "n": 1} == pipeline.collection("users").get("ada")
-    assert before == {id(one) for one in pipeline.store._wire._servers.place("")._opened}
+    assert before <= {id(one) for one in pipeline.store._wire._servers.place("")._opened}  # a thread may want one
 
 
 def test_no_lock_is_held_in_a_child(pipeline, settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import os
 import sys
 import threading
@@ -147,4 +148,32 @@ def test_a_lock_that_a_thread_was_just_given():
     waits.join()
 
     assert os.waitpid(child, 0)[1] == 0, "it is held for ever"
-    assert lock.locked(), "the parent's is as it was"
+    assert not lock.acquire(blocking=False), "the parent's is as it was"
+
+
+def test_a_lock_of_the_thread_that_finds_out_that_it_is_in_a_child():
+    """Python was not told of the fork: what it has it keeps, or it could not let go of it, and others are free."""
+    lock, of_another = forks.lock(), forks.lock()
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with of_another:
+            held.set()
+            over.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(60)
+    child = ctypes.PyDLL(None).fork()
+    if not child:
+        try:
+            with lock:
+                forks.begin_anew(is_told=False)
+                is_kept = lock._is_owned()
+            os._exit(0 if is_kept and of_another.acquire(blocking=False) else 1)
+        finally:
+            os._exit(2)
+    over.set()
+    holder.join()
+
+    assert os.waitpid(child, 0)[1] == 0

@@ -280,7 +280,7 @@ class Connections:
 
     def _take(self) -> Any:
         if forks.process != os.getpid():  # forked by C code that did not tell Python, as uWSGI does by default
-            forks.begin_anew()
+            forks.begin_anew(is_told=False)
         while True:
             try:
                 connection, since = self._idle.pop()
