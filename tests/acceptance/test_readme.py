@@ -80,9 +80,15 @@ def test_every_command_works(system, terminal):
     servers = f"on {system.stack.redis_url} and {system.stack.mongodb_url}"
     assert len(commands) >= 2
     for command in commands:
-        done = terminal(["bash", "-c", f". .venv/bin/activate && {command}"])
-        assert done.stderr.startswith(redacted(servers)), command
-        assert done.returncode < 2, done.stdout + done.stderr
+        told = []
+
+        def is_well(command: str = command, told: list = told) -> bool:
+            told.append(terminal(["bash", "-c", f". .venv/bin/activate && {command}"]))
+            return told[-1].returncode < 2
+
+        # On a busy machine MongoDB may be late with the answer to one.
+        wait_until(is_well, f"{command} to find all well", 60)
+        assert told[-1].stderr.startswith(redacted(servers)), command
 
 
 def test_the_program_works(terminal):

@@ -51,10 +51,10 @@ def test_charts_show_the_history_also_after_a_reload(system, opened):
 
 
 def show(system, page, told: dict[str, list[float | None]], *, ages_s: tuple[int, ...]) -> None:
-    """Let a page have this history, of so many seconds ago, and nothing after it."""
+    """Let a page have this history, of so many seconds ago, and nothing after it: no time passes."""
+    now = system.http.get("/admin/history").json()["now"]
 
     def tell(route) -> None:
-        now = system.http.get("/admin/history").json()["now"]
         is_first = route.request.url.endswith("since=0")
         time = [now - age for age in ages_s] if is_first else []
         route.fulfill(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 
 import psutil
 import pytest
+from playwright.sync_api import TimeoutError as NeverError
 from playwright.sync_api import expect
 
 from tests.acceptance.browser import COLOURS, NARROW, WIDE, in_a_browser, tab, title
@@ -79,6 +81,8 @@ def test_everybody_can_use_every_view(system, chromium, letter):
             page.emulate_media(color_scheme="dark")
             faults[f"{view}, dark"] = opened.faults(*COLOURS)
             page.set_viewport_size({"width": NARROW[0], "height": NARROW[1]})
+            with suppress(NeverError):  # charts follow the width of the page a moment later
+                page.wait_for_function("most => document.documentElement.scrollWidth <= most", arg=NARROW[0])
             widths[view] = page.evaluate("document.documentElement.scrollWidth")
             tabs = page.evaluate("getComputedStyle(document.querySelector('nav')).backgroundAttachment")
             assert "local" in tabs  # so that a shade shows at an edge that hides tabs

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from tests.unit.web.batches import bulk, put
+from tests.waiting import wait_until
 from writebehind.change_stream.listener_state import ListenerState
 from writebehind.errors import RedisUnavailableError
 from writebehind.monitoring import page
@@ -231,11 +234,22 @@ def test_lost_writes_are_there_before_the_first(client):
 def test_those_who_ask_at_once_get_the_same_page(client, installation, monkeypatch):
     """It is made once, also where it takes long: a hanging server is asked once, and not by each scrape."""
     shown = page.Page(installation.pipeline)
+    asking: list[int] = []
     made: list[str] = []
-    monkeypatch.setattr(shown._registry, "collect", lambda: made.append("page") or time.sleep(0.2) or iter(()))
 
+    def collect() -> Iterator[Any]:
+        made.append("page")
+        wait_until(lambda: len(asking) == 8, "all to be on their way")
+        time.sleep(0.2)
+        return iter(())
+
+    def ask(number: int) -> bytes:
+        asking.append(number)
+        return shown.render("")[0]
+
+    monkeypatch.setattr(shown._registry, "collect", collect)
     with ThreadPoolExecutor(8) as threads:
-        pages = {*threads.map(lambda _: shown.render("")[0], range(8))}
+        pages = {*threads.map(ask, range(8))}
 
     assert (len(made) <= 2, len(pages)) == (True, 1)
 

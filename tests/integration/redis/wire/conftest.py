@@ -12,7 +12,7 @@ from writebehind.local.embedded import EmbeddedRedis
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.wire import Wire
 
-TIMEOUT_MS = 300
+TIMEOUT_MS, PATIENCE_MS = 300, 20_000
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,15 @@ def proxy(way) -> Proxy:
 
 @pytest.fixture
 def wire(way) -> Iterator[Wire]:
+    """One that no busy machine keeps from an answer."""
+    wire = Wire(connection_pool(way.url, PATIENCE_MS))
+    yield wire
+    wire.close()
+
+
+@pytest.fixture
+def hasty(way) -> Iterator[Wire]:
+    """One whose calls end soon where no answer comes."""
     wire = Wire(connection_pool(way.url, TIMEOUT_MS))
     yield wire
     wire.close()

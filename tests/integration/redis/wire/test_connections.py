@@ -36,7 +36,7 @@ def test_a_connection_is_kept_after_a_pause(wire):
         assert connection is wire._servers.place("")._idle[0][0]
 
 
-def test_a_server_that_hangs_is_waited_for_once(wire, proxy, monkeypatch):
+def test_a_server_that_hangs_is_waited_for_once(hasty, proxy, monkeypatch):
     """Each open connection would be greeted before it is used, and wait as long as the first."""
     greeted = []
 
@@ -44,8 +44,8 @@ def test_a_server_that_hangs_is_waited_for_once(wire, proxy, monkeypatch):
         greeted.append(ask([("PING",)]))
         return ""
 
-    wire.greet(greet)
-    connections = wire._servers.place("")
+    hasty.greet(greet)
+    connections = hasty._servers.place("")
     for one in [connections.send([("PING",)]) for _ in range(5)]:
         connections.answers(one)
     assert 5 == len(connections._idle)
@@ -55,7 +55,7 @@ def test_a_server_that_hangs_is_waited_for_once(wire, proxy, monkeypatch):
     proxy.hang()
 
     with pytest.raises(RedisUnavailableError):
-        wire.call("PING")
+        hasty.call("PING")
 
     assert [1] == waits
     assert not connections._idle
