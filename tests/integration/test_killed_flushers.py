@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 from writebehind.local.supervisor import bound_to_parent
 from writebehind.operations.drain import drain
 
-#: Kills, and seconds within which each comes once the flusher is at work; writes before each, however slow they are.
+#: Kills, seconds within which each comes once the flusher is at work, and writes that it has then at least.
 KILLS, WITHIN_S, MANY = 6, 0.4, 11
 FLUSHER = """
 from writebehind import connect

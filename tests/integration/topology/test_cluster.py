@@ -11,7 +11,7 @@ from tests.integration.conftest import flush_all
 from tests.integration.topology.conftest import PARTITIONS
 from tests.servers import freeze, permitted, resume
 from tests.topologies import EveryWire
-from tests.waiting import wait_until
+from tests.waiting import slowness, wait_until
 from writebehind import BulkOperation, Durability, Pipeline
 from writebehind.errors import RedisUnavailableError
 from writebehind.operations.acl import users as needed_users
@@ -166,7 +166,7 @@ def test_a_slot_on_its_way_is_waited_for(on_cluster, cluster, wire):
         began = time.monotonic()
         with pytest.raises(RedisUnavailableError):
             slow.put(name, {"n": 1})
-        seen.append(time.monotonic() - began < 3)
+        seen.append(time.monotonic() - began < 3 * slowness())
 
     move(cluster, wire, partition, meanwhile=look)
     slow.put(name, {"n": 2})

@@ -52,7 +52,7 @@ def test_documents_of_one_place_displace_each_other():
 def ticks(monkeypatch) -> dict[str, float]:
     """Clocks of this thread that go on as a test says, seconds."""
     told = {"monotonic": 0.0, "thread_time": 0.0}
-    for clock in told:
+    for clock in ("monotonic", "thread_time"):
         monkeypatch.setattr(time, clock, lambda clock=clock: told[clock])
     return told
 
