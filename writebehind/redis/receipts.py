@@ -202,7 +202,7 @@ class Receipts:
 
     @property
     def bounds(self) -> tuple[int, int, int]:
-        """How many are kept of a partition, how many at most, and for how long, ms, in any case."""
+        """Receipts that are kept of a partition, the most of them, and for how long each is in any case, ms."""
         return self.most, self.most * MOST_FOR_CERTAIN, KEPT_FOR_CERTAIN_MS
 
     @steadily
