@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from writebehind.flask.framing import WHOLE
+
 
 def ask(application: Any, method: str, path: str, body: bytes = b"", **more: str) -> None:
     """Send a request, and read its answer, which has to be a good one; `more` is of its environment."""
@@ -23,6 +25,7 @@ def ask(application: Any, method: str, path: str, body: bytes = b"", **more: str
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(body),
         "wsgi.input_terminated": True,
+        WHOLE: True,
         **more,
     }
     answer = application(environ, lambda status, *_: statuses.append(status))

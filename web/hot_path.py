@@ -122,6 +122,8 @@ class HotPath:
         """The answer to a plain request, if it is one, and ends as most do."""
         if not environ.keys() <= _PLAIN or environ["QUERY_STRING"] or environ["SCRIPT_NAME"] or is_on():
             return None
+        if WHOLE not in environ:  # of another server, which may leave reading and framing to the application
+            return None
         method = environ["REQUEST_METHOD"]
         if method == "GET":
             return self._get(environ)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import fakeredis
 import pytest
@@ -13,13 +15,17 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 from werkzeug.test import TestResponse
 
+import web.hot_path
+from tests.tiers import long
 from web.app import create_app
+from web.hot_path import HotPath
 from writebehind import Pipeline, load_settings
 from writebehind.documents import codec
 from writebehind.documents.entry import ABSENT, Entry, Kind
 from writebehind.documents.ids import DocumentId, Id
 from writebehind.documents.raw_bson import first_element
 from writebehind.errors import MongoUnavailableError
+from writebehind.flask.framing import WHOLE
 from writebehind.flask.problems import REFUSALS
 from writebehind.mongodb.finder import Placed
 from writebehind.mongodb.outcomes import Outcome, Result, Write
@@ -27,6 +33,9 @@ from writebehind.mql.filters import compile_filter
 from writebehind.mql.order import MINIMUM, key_of
 from writebehind.mql.sorts import compile_sort
 from writebehind.redis.wire import Wire
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
 
 SCHEMA = '{"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}'
 
@@ -253,9 +262,35 @@ def installation(application) -> Iterator[Installation]:
     application.sink.down = False  # tests that take the application as it is want it to answer
 
 
-@pytest.fixture
-def client(installation) -> FlaskClient:
+#: What a test client alone puts into the environment of a request.
+_OF_THE_CLIENT = {"RAW_URI", "REQUEST_URI", "werkzeug.request", "werkzeug.debug.preserve_context"}
+
+
+def client_of(installation: Installation, way: str, patch: pytest.MonkeyPatch) -> FlaskClient:
+    """A client whose requests all go to Flask, or come by the hot path before it as they do from the server.
+
+    The server lets none through whose body is not of the length that it was announced with.
+    """
+    if way == "hot":
+        hot = installation.app.wsgi_app
+        assert isinstance(hot, HotPath)
+
+        def served(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+            length = environ.get("CONTENT_LENGTH", "0" if environ["REQUEST_METHOD"] == "GET" else "")
+            body = environ["wsgi.input"]
+            if not isinstance(body, BytesIO) or str(len(body.getbuffer())) != length:
+                return hot.beneath(environ, start_response)
+            given = {name: value for name, value in environ.items() if name not in _OF_THE_CLIENT}
+            return hot(given | {"CONTENT_LENGTH": length, WHOLE: True}, start_response)
+
+        patch.setattr(installation.app, "wsgi_app", served)
+        patch.setattr(web.hot_path, "_SIGNALS", ())  # a fixture of all tests listens to them
     return installation.app.test_client()
+
+
+@pytest.fixture(params=["flask", pytest.param("hot", marks=long)])
+def client(installation, request, monkeypatch) -> FlaskClient:
+    return client_of(installation, request.param, monkeypatch)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -140,7 +140,8 @@ _TYPES = [
     *(b"application/x-www-form-urlencoded", b"application/merge-patch+json", b"application/json-patch+json"),
 ]
 _HOSTS = [b"evil.example", b"LOCALHOST:8000", b"127.0.0.1", b"", b"local host"]
-_AUTHORIZATIONS = [
+#: What is sent as a key: first one that may do all.
+OF_KEYS = [
     *(b"Bearer " + one.text.encode() for one in TOKENS.values()),
     *(
         b"bearer  " + TOKENS["all"].text.encode() + b" ",
@@ -191,14 +192,14 @@ def bodies(most_bytes: int) -> list[bytes]:
     ]
 
 
-def requests(random: Random, count: int, most_bytes: int, *, keyed: bool) -> Iterator[Asked]:
-    """So many requests; where they are `keyed`, most have a key."""
+def requests(random: Random, count: int, most_bytes: int, given: Sequence[bytes] = ()) -> Iterator[Asked]:
+    """So many requests; where there are values to be `given` in `Authorization`, most have the first of these."""
     every = bodies(most_bytes)
     for _ in range(count):
-        yield _one(random, every, keyed=keyed)
+        yield _one(random, every, given)
 
 
-def _one(random: Random, every: list[bytes], *, keyed: bool) -> Asked:
+def _one(random: Random, every: list[bytes], given: Sequence[bytes]) -> Asked:
     odd = random.random
     methods = ["HEAD", "POST", "DELETE", "PATCH", "OPTIONS", "get", "Put", "TRACE", "CONNECT", "X" * 50]
     method = random.choice(methods) if odd() < 0.1 else random.choice(["GET", "PUT"])
@@ -215,8 +216,8 @@ def _one(random: Random, every: list[bytes], *, keyed: bool) -> Asked:
         headers += [(b"content-type", random.choice(_TYPES))] if odd() < 0.1 else [TYPE] if odd() < 0.97 else []
         chunked = (b"transfer-encoding", random.choice([b"chunked", b"gzip, chunked"]))
         headers += [chunked if odd() < 0.05 else (b"content-length", str(len(body)).encode())]
-    if keyed and odd() < 0.9:
-        token = random.choice(_AUTHORIZATIONS) if odd() < 0.25 else _AUTHORIZATIONS[0]
+    if given and odd() < 0.9:
+        token = random.choice(given) if odd() < 0.25 else given[0]
         headers.append((b"authorization", token))
     if odd() < 0.2:
         some = _KEYS if odd() < 0.3 else _KEYS[:4]

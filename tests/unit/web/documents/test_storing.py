@@ -6,6 +6,7 @@ import re
 from io import BytesIO
 
 import pytest
+from flask import Flask, Response, request_finished
 
 from tests.unit.web.conftest import problem
 from tests.unit.web.documents.conftest import ADA, MERGE, OID, document
@@ -150,3 +151,17 @@ def test_schema(client):
     client.put("/v1/named/ada", json={"name": "Ada"})
     problem(client.patch("/v1/named/ada", data='{"name":null}', content_type=MERGE), 422, "invalid-document")
     assert "Ada" == document(client, "/v1/named/ada")["name"]
+
+
+def test_by_whom_a_plain_document_is_stored_and_read(client, request):
+    """By Flask, or before it: each test of documents is of either."""
+    seen = []
+
+    def note(_: Flask, response: Response) -> None:
+        seen.append(response.status_code)
+
+    with request_finished.connected_to(note):
+        client.put("/v1/users/ada", json={"name": "Ada"}, headers={"Idempotency-Key": "one"})
+        client.get("/v1/users/ada")
+
+    assert ([] if request.node.callspec.params["client"] == "hot" else [200, 200]) == seen

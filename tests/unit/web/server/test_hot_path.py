@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from http import HTTPStatus
+from io import BytesIO
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from flask import request_finished
+from werkzeug.exceptions import NotFound
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 import web.hot_path
 from tests.tiers import examples
+from tests.tokens import AUDIENCE, ISSUER, claims, jwk, key_set, private_key, signed
+from tests.tracing import tracing
+from tests.unit.web.alike import steady, steady_headers
 from tests.unit.web.conftest import SCHEMA, Installation
-from tests.unit.web.requests import TOKENS, TYPE, Asked, keys, requests
+from tests.unit.web.requests import OF_KEYS, TOKENS, TYPE, Asked, keys, requests
 from tests.unit.web.server.conftest import Client, part
 from web.access_log import AccessLog
 from web.hot_path import HotPath
@@ -33,26 +38,25 @@ from writebehind.hooks import Hooks
 from writebehind.logs.audit import begin_audit
 from writebehind.logs.setup import ACCESS
 
-#: What differs between two runs: versions, times, and names and cursors that nobody has given.
-_VARYING = re.compile(
-    rb'(?<="version":)\d+|(?<="after":")[^"]+|(?<=ttl=)\d+|(?<=;t=)\d+|\b[0-9a-f]{32}\b|(?<=come again in )\d+'
-)
 #: What is flushed does not depend on how long the test takes: what a request waits for, and nothing beside it.
 NOT_DUE = {"flush_delay_ms": 3_600_000}
-_OF_TIME = {"ms", "time", "version", "request_id"}
+_OF_TIME = {"ms", "time", "version", "request_id", "trace_id", "span_id"}
 
 
 class Way:
     """A whole installation, of which all is noted that anybody is told."""
 
-    def __init__(self, directory: Path, *, is_hot: bool) -> None:
+    def __init__(self, directory: Path, *, is_hot: bool, below: str = "", **settings: object) -> None:
+        """Build one with these settings, whose paths are all below one."""
         directory.mkdir()
         (directory / "named.json").write_text(SCHEMA)
-        self.installation = Installation(str(directory / "named.json"), defaults=NOT_DUE)
+        self.installation = Installation(str(directory / "named.json"), defaults=NOT_DUE, **settings)
         self.pipeline = self.installation.pipeline
         hot = self.installation.app.wsgi_app
         assert isinstance(hot, HotPath)
-        self._directory, self._application = directory, hot if is_hot else hot.beneath
+        self._directory, self._below = directory, below
+        application = hot if is_hot else hot.beneath
+        self._application = DispatcherMiddleware(NotFound(), {below: application}) if below else application
         self.by_flask, beneath = 0, hot.beneath
 
         def counting(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
@@ -94,11 +98,12 @@ class Way:
 
     @property
     def counted(self) -> Counter[tuple]:
-        """The counts of all series, and of histograms how much was observed."""
+        """The counts of all series, and of histograms how much was observed; not how many are in progress."""
         return Counter(
             {
                 (family, labels): numbers[0] if len(numbers) == 1 else sum(numbers[1:])
                 for (family, labels), numbers in self.pipeline.tallies.read().items()
+                if family != "writebehind_http_requests_in_progress"
             }
         )
 
@@ -108,15 +113,18 @@ class Way:
     async def _ask(self, log: AccessLog, batch: Sequence[Asked]) -> None:
         for one in batch:
             client = Client(part(one.body), headers=one.headers, method=one.method)
+            path = self._below.encode() + one.path
             client.scope |= {
-                "path": one.path.decode("latin-1"),
-                "raw_path": one.path,
+                "path": path.decode("latin-1"),
+                "raw_path": path,
+                "scheme": "https" if self.pipeline.settings.tls_cert else "http",
                 "query_string": one.query,
                 "headers": [*one.headers],
             }
             sent: list[tuple[str, str]] = []
             await log(client.scope, client.receive, _noting(client, sent))
-            self.answers.append((one, client.status, _alike(sent, client), _VARYING.sub(b"_", client.answer)))
+            headers = steady_headers(sent, client.status, client.answer)
+            self.answers.append((one, client.status, headers, steady(client.answer)))
 
 
 class _Kept(logging.Handler):
@@ -141,30 +149,17 @@ def _noting(client: Client, sent: list[tuple[str, str]]) -> Callable[[dict[str, 
     return send
 
 
-def _alike(headers: list[tuple[str, str]], client: Client) -> list[tuple[str, str]]:
-    """Headers without what varies. The ETag does not, but of a list, which has a cursor."""
-    kept = set() if client.answer.startswith(b'{"documents":[') else {"etag"}
-    late = {"retry-after"} if client.status == HTTPStatus.TOO_MANY_REQUESTS else set()
-    return [
-        (name, value if name in kept else "_" * len(value) if name in late else _steady(value))
-        for name, value in headers
-    ]
-
-
-def _steady(text: str) -> str:
-    return _VARYING.sub(b"_", text.encode()).decode()
-
-
 @pytest.fixture
-def ways(tmp_path, monkeypatch, caplog) -> Iterator[tuple[Way, Way]]:
-    """One with the hot path, and one without."""
+def ways(tmp_path, monkeypatch, caplog, request) -> Iterator[tuple[Way, Way]]:
+    """One with the hot path, and one without. The parameter makes the arguments of both, in a directory."""
+    given = getattr(request, "param", lambda _: {})(tmp_path)
     monkeypatch.setattr(web.hot_path, "_SIGNALS", ())  # a fixture of all tests listens to them
     for variable in ("REDIS_URL", "MONGODB_URL", "MONGODB_DATABASE", "BROKER_URL", "WRITEBEHIND_CONFIG"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.INFO, ACCESS)
     monkeypatch.setattr(refused.Allowance, "take", lambda _: True)  # nothing that is made meanwhile keeps it
-    both = Way(tmp_path / "hot", is_hot=True), Way(tmp_path / "flask", is_hot=False)
+    both = Way(tmp_path / "hot", is_hot=True, **given), Way(tmp_path / "flask", is_hot=False, **given)
     yield both
     for one in both:
         one.close()
@@ -202,7 +197,7 @@ def test_any_requests_are_answered_as_flask_does(ways):
     hot, flask = ways
     count, most = examples(8_000), hot.pipeline.settings.max_document_bytes
     batches = [
-        (happen, list(requests(Random(seed), count // parts, most, keyed=seed > 0)))
+        (happen, list(requests(Random(seed), count // parts, most, OF_KEYS if seed else ())))
         for seed, (happen, parts) in enumerate(
             [(nothing, 2), (keyed, 2), (without_mongodb, 4), (without_redis, 8)]
         )
@@ -214,6 +209,87 @@ def test_any_requests_are_answered_as_flask_does(ways):
     assert len(hot.lines) - hot.by_flask > len(hot.lines) // 8  # or the hot path was hardly asked
     assert any(is_replayed(headers) for _, _, headers, _ in hot.answers)
     assert any(b"key-reused" in body for *_, body in hot.answers)
+
+
+def some_requests(way: Way, seed: int, given: Sequence[bytes] = ()) -> list[Asked]:
+    return list(requests(Random(seed), examples(800), way.pipeline.settings.max_document_bytes, given))
+
+
+#: Tokens of an issuer: one for all, and such as allow less, or nothing.
+OF_TOKENS = [
+    b"Bearer " + one.encode()
+    for one in (
+        signed(claims("*:read,write")),
+        signed(claims("users:read")),
+        signed(claims("users:write", sub="bob")),
+        signed(claims("openid")),
+        signed(claims("*:read,write", exp=1)),
+        signed(claims("*:read,write", aud="others")),
+        signed(claims("*:read,write"), key=private_key("RS256", "another")),
+        signed(claims("*:read,write"), kid="unknown"),
+        "x.y.z",
+    )
+]
+
+
+def tls(directory: Path) -> dict[str, object]:
+    return {"tls_cert": directory / "cert.pem", "tls_key": directory / "key.pem"}
+
+
+def issuer(directory: Path) -> dict[str, object]:
+    (file := directory / "jwks.json").write_bytes(key_set(jwk("RS256", "one")))
+    return {"jwt_issuer": ISSUER, "jwt_audience": AUDIENCE, "jwt_jwks": str(file)}
+
+
+@pytest.mark.parametrize(
+    ("ways", "given"), [(tls, ()), (issuer, OF_TOKENS)], indirect=["ways"], ids=["tls", "issuer"]
+)
+def test_any_requests_of_an_installation_that_has_more(ways, given):
+    """With TLS, and with an issuer of tokens: their rights, ends and signatures are those that Flask asks for."""
+    asked = some_requests(ways[0], 1, given)
+
+    for way in ways:
+        way.answer([(nothing, asked)])
+
+    check_same(*ways)
+    assert len(asked) - ways[0].by_flask > len(asked) // 8
+
+
+@pytest.mark.parametrize("ways", [lambda _: {"below": "/api"}], indirect=True, ids=["prefix"])
+def test_below_a_prefix_all_is_for_flask(ways):
+    """Paths in answers begin with it, and Flask knows them."""
+    asked = [*PLAIN, *some_requests(ways[0], 2)]
+
+    for way in ways:
+        way.answer([(nothing, asked)])
+
+    check_same(*ways)
+    assert {200} == {status for _, status, *_ in ways[0].answers[: len(PLAIN)]}
+    assert len(asked) == ways[0].by_flask
+
+
+def test_traced_requests_are_for_flask(ways):
+    """Each has a span, which Flask begins and ends, whether it is sampled or not."""
+    asked = [*PLAIN, *some_requests(ways[0], 3)]
+
+    for way in ways:
+        with tracing() as seen:
+            way.answer([(nothing, asked)])
+            assert {"GET /v1/{collection}/{id}", "PUT /v1/{collection}/{id}"} <= {one.name for one in seen.all()}
+
+    check_same(*ways)
+    assert len(asked) == ways[0].by_flask
+
+
+def test_where_pages_of_other_origins_may_come_all_is_for_flask(tmp_path):
+    """There each answer says that it depends on the origin."""
+    (tmp_path / "named.json").write_text(SCHEMA)
+    installation = Installation(str(tmp_path / "named.json"), cors_origins=["https://app.example"])
+    try:
+        assert not isinstance(installation.app.wsgi_app, HotPath)
+        assert "Origin" in installation.app.test_client().put("/v1/users/ada", json={}).headers["Vary"]
+    finally:
+        installation.pipeline.close()
 
 
 def is_replayed(headers: list[tuple[str, str]]) -> bool:
@@ -257,6 +333,25 @@ def test_writes_with_a_key_need_no_flask_unless_they_fail(ways):
     assert [200, 200, 422, 400, 400] == [status for _, status, *_ in hot.answers]
     assert [False, True] == [is_replayed(headers) for _, _, headers, _ in hot.answers[:2]]
     assert 3 == hot.by_flask
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", b""), ("PUT", b"{}")])
+def test_another_server_is_answered_by_flask(ways, method, body):
+    """It need not have read the body, nor say how long it is."""
+    hot, flask = ways
+    environ = {"REQUEST_METHOD": method, "PATH_INFO": "/v1/users/ada", "QUERY_STRING": "", "SCRIPT_NAME": ""}
+    environ |= {"HTTP_HOST": "localhost", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.url_scheme": "http"}
+    environ |= {"SERVER_NAME": "localhost", "SERVER_PORT": "80", "wsgi.errors": sys.stderr}
+    if body:
+        environ |= {"CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(body))}
+    statuses: list[str] = []
+
+    for way in ways:
+        own = environ | {"wsgi.input": BytesIO(body)}
+        b"".join(way.installation.app.wsgi_app(own, lambda status, *_: statuses.append(status)))
+
+    assert [{"GET": "404 NOT FOUND", "PUT": "200 OK"}[method]] * 2 == statuses
+    assert (1, 1) == (hot.by_flask, flask.by_flask)
 
 
 def test_hooks_are_called_by_flask(ways, monkeypatch):
