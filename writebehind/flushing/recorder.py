@@ -194,6 +194,11 @@ class Recorder:
                 trace_id=outcome.write.trace_id,
             )
             return self._bury(letter, entry, summary, drop_entry=True)
+        if contest is Contest.OVERWRITTEN:
+            self._let_go(lambda: self._derived.gave_way([(member, entry.version)]))
+            line = f"{quoted(member)}: MongoDB has version {outcome.present}, of before a failover"
+            log.info("%s, which was written over version %d", line, entry.version)
+            return True
         if contest is Contest.REISSUED:  # and due: the next batch has it
             line = f"{quoted(member)}: MongoDB has version {outcome.present}, which this Redis has not issued"
             said = f"{line}; version {entry.version} is written over it: see whether another Redis writes there"

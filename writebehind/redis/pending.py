@@ -76,6 +76,8 @@ class Contest(IntEnum):
     """This Redis may have issued MongoDB's version, and has lost it: MongoDB's stands."""
     REISSUED = 2
     """It cannot have issued it: what is pending is written over it, under a greater version."""
+    OVERWRITTEN = 3
+    """A former primary issued it, and had what was pending, which is dropped: MongoDB's was written over it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,9 +357,8 @@ class Pending:
     def outdo(self, member: str, version_digits: str, theirs: int) -> Contest:
         """Decide about a pending version that MongoDB has a greater one than: `theirs`."""
         of = self._layout.of(member)
-        return Contest(
-            self._wire.run(_OUTDO, (of.entry(member), of.pending, of.clock), (member, version_digits, theirs))
-        )
+        keys = (of.entry(member), of.pending, of.clock, of.lapses, of.load(member), of.sent, of.traces, of.counts)
+        return Contest(self._wire.run(_OUTDO, keys, (member, version_digits, theirs)))
 
     def sweep(self, partition: int, *, overdue_ms: int) -> tuple[int, Hint | None]:
         """The number of pending members, and a hint when they are overdue and no flush task is on its way."""

@@ -93,6 +93,36 @@ def test_what_redis_has_issued_is_newer_although_its_clock_stepped_back(store):
     assert Contest.REISSUED is store.pending.outdo(member, f"{version:016d}", last + 1)
 
 
+@pytest.mark.parametrize(
+    ("beyond", "contest"),
+    [(1, Contest.LOST), (2, Contest.OVERWRITTEN), (5, Contest.OVERWRITTEN), (6, Contest.LOST)],
+)
+def test_what_a_former_primary_has_written_over_is_dropped(store, beyond, contest):
+    """Its version is within a lapse: it had what is pending here. Any other may have been there before."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+    of = partition_keys(0)
+    store._wire.call("SET", of.clock, version + 10)
+    store._wire.call("RPUSH", of.lapses, "garbage", f"{version + 1} {version + 5} 1", "1 2 3")
+
+    assert contest is store.pending.outdo(member, f"{version:016d}", version + beyond)
+
+    is_over = contest is Contest.OVERWRITTEN
+    assert is_over is not is_pending(store, member)
+    assert (0 if is_over else 1) == store._wire.call("EXISTS", of.entry(member))
+    assert (1 if is_over else 0) == store.metrics.totals().by_name["coalesced"]
+
+
+def test_garbage_in_the_place_of_lapses_is_in_the_way_of_nothing(store):
+    """It is as if there was none."""
+    [member] = members(store, 1)
+    version = commit(store, member).version
+    store._wire.call("SET", partition_keys(0).clock, version + 10)
+    store._wire.call("SET", partition_keys(0).lapses, f"{version} {version + 5} 1")
+
+    assert Contest.LOST is store.pending.outdo(member, f"{version:016d}", version + 1)
+
+
 @pytest.mark.parametrize("clock", NO_CLOCKS)
 def test_a_clock_that_nobody_has_written_has_issued_nothing(store, clock):
     """A greater version in MongoDB is not taken for one of this Redis; and the next version is on the clock."""

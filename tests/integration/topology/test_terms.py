@@ -100,6 +100,34 @@ def test_no_write_after_a_failover_is_older_than_one_before(servers, on, mongo_c
     assert [] == after.store.journal.conflicts(0, -1)
 
 
+@pytest.mark.parametrize("deleted", [False, True], ids=["document", "deletion"])
+def test_what_was_written_over_before_a_failover_leaves_no_letter(servers, on, mongo_client, deleted):
+    """MongoDB has the newer write, which only the former primary had; the one beneath is pending at the other."""
+    primary, replica = servers
+    before, after = on(primary), on(replica)
+    users = before.collection("users")
+    for name in NAMES:
+        users.put(name, {"n": 1})
+        if deleted:
+            users.delete(name)
+    cut_off(primary, replica)
+    for name in NAMES:
+        users.put(name, {"n": 2})
+    flush_all(before)
+    primary.kill()
+    replica.ask("REPLICAOF", "NO", "ONE")
+    pending = after.status()["pending"]
+
+    flush_all(after)
+
+    assert len(NAMES) == pending
+    assert (0, 0) == (after.status()["pending"], after.status()["dead_letters"])
+    assert [] == after.store.journal.conflicts(0, -1)
+    stored = mongo_client[after.settings.mongodb_database]["users"]
+    assert dict.fromkeys(NAMES, 2) == {one["_id"]: one["n"] for one in stored.find()}
+    assert [2] * len(NAMES) == [after.collection("users").get(name)["n"] for name in NAMES]
+
+
 def test_versions_leap_once(servers, on):
     """Each process that comes finds that it was done, and so does each connection."""
     primary, replica = servers
