@@ -122,6 +122,7 @@ def system(directory: Path, topology: str, broker: str = "valkey") -> Iterator[S
         config.touch()
         env = {
             **SETTINGS,
+            **servers.settings,
             "WRITEBEHIND_CONFIG": str(config),
             "REDIS_URL": servers.url,
             "BROKER_URL": its_broker.url,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 from redis.exceptions import RedisError
@@ -57,6 +58,8 @@ class Topology(ABC):
     is_read_alone = False
     #: What may be done to it, besides to its primaries.
     others: Sequence[Callable[[random.Random, Pause], str]] = ()
+    #: Settings of the product for it, as variables.
+    settings: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, servers: Cluster | Sentinels, *, is_fenced: bool) -> None:
         """Take the servers; where they are not fenced, two of them may take writes at a time, which conflict."""
@@ -218,6 +221,9 @@ class OfCluster(Topology):
 class OfSentinels(Topology):
     """A primary with two replicas, so that a new one has a replica at once, and three Sentinels."""
 
+    #: Without it the primary goes on to take writes, which the other replica confirms.
+    asked_for: Sequence[str] = ("COORDINATED",)
+
     def __init__(self, directory: Path, options: Mapping[str, str]) -> None:
         """Describe it."""
         self._watched = ReachedSentinels(directory, {**options, "replica-serve-stale-data": "no"})
@@ -249,8 +255,7 @@ class OfSentinels(Topology):
     def hand_over(self, primary: Asked) -> None:  # noqa: ARG002 - there is one
         def begun() -> bool:
             with suppress(RedisError):  # too soon after another one
-                # Without the last word the primary goes on to take writes, which the other replica confirms.
-                self._watched.sentinels[0].ask("SENTINEL", "FAILOVER", "main", "COORDINATED")
+                self._watched.sentinels[0].ask("SENTINEL", "FAILOVER", SERVICE, *self.asked_for)
                 return True
             return False
 
@@ -268,6 +273,13 @@ class OfSentinels(Topology):
         return "lose a replica"
 
 
+class OfSentinelsWhereAllConfirm(OfSentinels):
+    """The same where `replicated` writes are on both replicas; a failover by hand is not coordinated."""
+
+    asked_for = ()
+    settings: Mapping[str, str] = MappingProxyType({"WRITEBEHIND_CONFIRM_REPLICAS": "2"})
+
+
 def _halves(of: Processes) -> tuple[Whom, Whom]:
     return of.without(0), of.without(1)
 
@@ -279,6 +291,7 @@ def _nothing() -> None:
 TOPOLOGIES: dict[str, Callable[[Path], Topology]] = {
     "cluster": partial(OfCluster, options=FENCE),
     "sentinel": partial(OfSentinels, options=FENCE),
+    "sentinel-all-confirm": partial(OfSentinelsWhereAllConfirm, options=FENCE),
     "unfenced-cluster": partial(OfCluster, options=NO_FENCE),
     "unfenced-sentinel": partial(OfSentinels, options=NO_FENCE),
 }

@@ -65,6 +65,23 @@ def test_a_primary_that_is_cut_off(fit, watched, name, value, said):
     assert (Level.WARNING, True, True) == (one.level, said in one.advice, name in one.found)
 
 
+@pytest.mark.parametrize(
+    ("replicas", "confirming", "said"),
+    [
+        (1, 1, []),
+        (2, 1, ["a: replicated waits for 1 of 2 replicas: SENTINEL FAILOVER <name> COORDINATED keeps all of it"]),
+        (2, 2, ["a: replicated waits for 2 of 2 replicas: nothing of it is lost"]),
+        (3, 2, ["without that word confirm_replicas=3 does"]),
+    ],
+)
+def test_a_failover_by_hand(replicas, confirming, said):
+    """Where one of several replicas need not confirm, it is said what such a failover takes."""
+    group = failover.Group("a", {}, {}, [("127.0.0.1", port) for port in range(replicas)])
+    told = [*failover.by_hand(group, confirming)]
+    assert [Level.OK] * len(said) == [one.level for one in told]
+    assert all(some in one.found for some, one in zip(said, told, strict=True))
+
+
 def test_a_replica_without_a_file(fit, watched):
     """A replica that keeps nothing on disk confirms nothing, and its name is told."""
     replica = next(one for one in watched.servers if one is not watched.primary)

@@ -64,6 +64,8 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
         peers, watched = of_all[name], watched_of[name]
         if group.replicas or watched or group.config[_MIN_REPLICAS] not in {None, "", "0"}:
             yield fence(group, needed(group, pipeline.settings.confirm_replicas), down_after_ms(watched))
+        if watched:
+            yield from by_hand(group, needed(group, pipeline.settings.confirm_replicas))
         for place in group.replicas:
             yield replica(peers, place, behind_s=partial(behind_s, pipeline, group.name))
 
@@ -123,6 +125,19 @@ def fence(group: Group, replicas: int, down_ms: int | None) -> Finding:
             f"CONFIG SET {_STALE} no {_ON_ALL}",
         )
     return ok(check, f"{server}takes no writes without {counted(int(least), 'replica')}")
+
+
+def by_hand(group: Group, confirming: int) -> Iterator[Finding]:
+    """Keeps what is `replicated` in a failover that somebody asks Sentinels for, whoever asks in whichever way."""
+    count = len(group.replicas)
+    if count > 1:
+        server = f"{group.name}: " if group.name else ""
+        found = f"{server}replicated waits for {confirming} of {count} replicas"
+        if confirming >= count:
+            yield ok("redis failover by hand", f"{found}: nothing of it is lost, however it is asked for")
+        else:
+            care = "SENTINEL FAILOVER <name> COORDINATED keeps all of it"
+            yield ok("redis failover by hand", f"{found}: {care}; without that word confirm_replicas={count} does")
 
 
 def lag_s(down_ms: int | None) -> int:
