@@ -180,6 +180,7 @@ def test_the_first_start(pipeline, users, stored):
     stored.update_one({"_id": "ada"}, {"$set": {"n": 2}})
     with running(pipeline.listener()):
         wait_to_see(users, "ada", 2)
+        wait_to_listen(pipeline)  # which is recorded after what was cached is dropped
         assert 0 == status(pipeline)["reopened"]
 
 
