@@ -20,7 +20,7 @@ from writebehind.cli.columns import columns
 from writebehind.cli.durations import Duration
 from writebehind.cli.installation import opened
 from writebehind.logs.quoting import printable_line
-from writebehind.operations.api_keys import OVERLAP_S, Issued, KeyOffice
+from writebehind.operations.api_keys import OVERLAP_S, Issued, KeyOffice, Revoked
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one line for each key.")
 
@@ -153,13 +153,13 @@ def _office() -> Iterator[KeyOffice]:
 
 def _print_issued(issued: Issued, as_json: bool) -> None:
     if as_json:
-        click.echo(orjson.dumps(issued.key.as_dict(_now_ms()) | {"token": issued.token.text}))
+        click.echo(orjson.dumps(issued.as_dict(_now_ms())))
         return
     click.echo(f"{issued.token.text}")
     click.echo(f"key {issued.key.id}: keep the token above, it is not shown again", err=True)
 
 
-def _print_each(found: Sequence[ApiKey], as_json: bool) -> None:
+def _print_each(found: Sequence[ApiKey | Revoked], as_json: bool) -> None:
     if not found and not as_json:
         click.echo("none in Redis")
     for one in found:
@@ -171,7 +171,7 @@ def _print_each(found: Sequence[ApiKey], as_json: bool) -> None:
             if name.endswith("_ms"):
                 click.echo(f"{name.removesuffix('_ms').replace('_', ' ')}: {_date(value)}")
             else:
-                click.echo(f"{name}: {printable_line(_told(value))}")
+                click.echo(f"{name}: {printable_line(_told(name, value))}")
 
 
 def _limits(key: ApiKey) -> str:
@@ -182,9 +182,11 @@ def _limits(key: ApiKey) -> str:
     return ", ".join(filter(None, (rate, at_a_time)))
 
 
-def _told(value: Any) -> str:
+def _told(name: str, value: Any) -> str:
     if isinstance(value, list):
         return " ".join(value)
+    if name == "replicated":
+        return "there are no replicas" if value is None else "yes" if value else "no"
     return "as the settings say" if value is None else str(value)
 
 

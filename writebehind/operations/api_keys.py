@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from writebehind.access.keyring import Keyring
 from writebehind.access.keys import ApiKey, Rotation, Token, check_name, new_id
 from writebehind.access.rights import Rights
 from writebehind.errors import InvalidArgumentError, KeyConflictError, UnknownKeyError
-from writebehind.redis.shared.api_keys import ApiKeys, Recorded
+from writebehind.redis.shared.api_keys import ApiKeys, Kept, Recorded
+
+log = logging.getLogger(__name__)
 
 #: As many fields as Redis keeps of all keys.
 MOST_RECORDED = 10_000
@@ -27,14 +30,31 @@ LEAST_RATE, MOST_RATE = 0.001, 10**9
 MOST_CONCURRENT = 10**9
 
 
+_AGAIN = "it opens again: once a replica is there, `writebehind keys revoke {}`"
 _TAKEN = "there is a key called {!r}: revoke it, or choose another name"
 
 
 class Issued(NamedTuple):
-    """A key with its new token, which nobody can show again."""
+    """A key with its new token, which nobody can show again; `replicated` as for `Kept`."""
 
     key: ApiKey
     token: Token
+    replicated: bool | None
+
+    def as_dict(self, now_ms: float) -> dict[str, Any]:
+        """The key for people and programs, with its token."""
+        return self.key.as_dict(now_ms) | {"token": self.token.text, "replicated": self.replicated}
+
+
+class Revoked(NamedTuple):
+    """A key that is refused from now on; `replicated` as for `Kept`."""
+
+    key: ApiKey
+    replicated: bool | None
+
+    def as_dict(self, now_ms: float) -> dict[str, Any]:
+        """The key for people and programs."""
+        return self.key.as_dict(now_ms) | {"replicated": self.replicated}
 
 
 class KeyOffice:
@@ -117,12 +137,12 @@ class KeyOffice:
             key = ApiKey(
                 *(token.id, name, rights, now_ms, expires_ms, token.digest), rate=rate, concurrency=concurrency
             )
-            if self._keys.begin(key.id, key.record):
+            if (kept := self._keys.begin(key.id, key.record)).is_first:
                 break
         if len(self._live(name)) > 1:  # somebody has made another one at the same time: two stay of no name
             self._keys.forget(key.id, Recorded())
             raise KeyConflictError(_TAKEN.format(name))
-        return Issued(key, token)
+        return Issued(key, token, _told(kept, key, "is made", "it opens nothing: make another one"))
 
     def rotate(self, named: str, *, overlap_s: float = OVERLAP_S) -> Issued:
         """Give a key a new secret; its last one is accepted for a while as well, and no others.
@@ -140,12 +160,13 @@ class KeyOffice:
         self._check_room()
         token = Token.new(key.id)
         rotation = Rotation(token.digest, now_ms, now_ms + int(overlap_s * 1000))
-        is_first = self._keys.rotate(key.id, key.rotations + 1, rotation.record)
-        if not is_first or self._keyring.all()[key.id].digest != token.digest:
+        kept = self._keys.rotate(key.id, key.rotations + 1, rotation.record)
+        if not kept.is_first or self._keyring.all()[key.id].digest != token.digest:
             raise KeyConflictError(f"the key {key.id} got another secret just now")
-        return Issued(key.rotated(rotation), token)
+        after = "the former secret opens and this one does not: once a replica is there, rotate it again"
+        return Issued(key.rotated(rotation), token, _told(kept, key, "has another secret", after))
 
-    def revoke(self, named: str) -> ApiKey:
+    def revoke(self, named: str) -> Revoked:
         """Refuse a key from now on: every process does within 5 s. A revoked one stays so.
 
         Raises:
@@ -153,8 +174,8 @@ class KeyOffice:
             RedisUnavailableError: Redis does not answer.
         """
         key = self.get(named)
-        self._keys.revoke(key.id, _now_ms())
-        return self._keyring.all()[key.id]
+        kept = self._keys.revoke(key.id, _now_ms())
+        return Revoked(self._keyring.all()[key.id], _told(kept, key, "is revoked", _AGAIN.format(key.id)))
 
     def _named(self, name: str) -> Sequence[ApiKey]:
         """The keys with this name that are not revoked."""
@@ -175,6 +196,17 @@ class KeyOffice:
                 self._keys.forget(key_id, recorded[key_id])
         if self._keys.count() >= MOST_RECORDED:
             raise InvalidArgumentError("there are too many keys and rotations: no more are kept")
+
+
+def _told(kept: Kept, key: ApiKey, done: str, after: str) -> bool | None:
+    """Whether replicas have a change; the log says so where none has."""
+    if kept.replicated is False:
+        log.warning(
+            "the key %s %s, and no replica of Redis has confirmed that: after a failover to one that lacks it, %s",
+            *(key.id, done, after),
+            extra={"event": "key_unconfirmed", "key": key.id},
+        )
+    return kept.replicated
 
 
 def _ended_ms(key: ApiKey) -> float:

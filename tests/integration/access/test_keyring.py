@@ -86,8 +86,9 @@ def test_a_process_that_has_seen_keys_does_not_open_when_they_are_dropped(office
         assert ask(client, "GET", "/v1/users/ada", None, given).status_code == 401
 
 
-def test_a_process_that_starts_on_an_emptied_redis_is_not_open(settings, tmp_path, caplog):
+def test_a_process_that_starts_on_an_emptied_redis_is_not_open(settings, valkey_wire, tmp_path, caplog):
     """The host has seen keys. Another installation, one without a directory, and one of before are open."""
+    del valkey_wire  # it is empty
     with connect(settings.model_copy(update={"state_dir": tmp_path})) as before:
         assert not before.keyring.is_on()
         KeyOffice(before.store.api_keys, before.keyring).create("one", ["users:read"])

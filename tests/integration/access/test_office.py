@@ -98,7 +98,7 @@ def test_a_key_that_was_named_as_another_ones_id_is_found_by_its_own(office, mon
     other = office.create(key.id, ["admin"]).key
 
     assert (key, other) == (office.get(key.id), office.get(other.id))
-    assert other.id == office.revoke(other.id).id
+    assert other.id == office.revoke(other.id).key.id
     assert office.get(key.id).revoked_ms is None
 
 
@@ -111,7 +111,7 @@ def test_an_expired_key_gives_its_name_away(office):
 
     assert office.get("one") == key
     assert [expired.id, key.id] == [one.id for one in office.listed()]
-    assert key.id == office.revoke("one").id
+    assert key.id == office.revoke("one").key.id
     assert office.get("one") == expired
 
 

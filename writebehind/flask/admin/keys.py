@@ -9,7 +9,6 @@ import orjson
 from flask import Response
 
 from writebehind import Pipeline
-from writebehind.access.keys import ApiKey
 from writebehind.documents import codec
 from writebehind.errors import InvalidDocumentError, RequestError
 from writebehind.flask.bodies import JSON_TYPES, document_text
@@ -18,14 +17,14 @@ from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered, content
 from writebehind.flask.parameters import only
 from writebehind.flask.representations import JSON
-from writebehind.operations.api_keys import OVERLAP_S, Issued, KeyOffice
+from writebehind.operations.api_keys import OVERLAP_S, KeyOffice
 
 _MOST_BYTES = 65_536
 _LIST = administered("list_keys", "Keys")
 _CREATE = administered("create_key", "IssuedKey", "409 415", status="201", body=content("NewKey"))
 _SHOW = administered("get_key", "Key", "404")
 _ROTATE = administered("rotate_key", "IssuedKey", "404 409 415", body=content("Rotation") | {"required": False})
-_REVOKE = administered("revoke_key", "Key", "404")
+_REVOKE = administered("revoke_key", "RevokedKey", "404")
 
 
 def keys(pipeline: Pipeline) -> Routes:
@@ -41,7 +40,7 @@ def keys(pipeline: Pipeline) -> Routes:
         The root key of the settings is not one of them: it is told by its id.
         """
         only()
-        return _json({"keys": [_shown(one) for one in office.listed()], "root_key": office.root_id})
+        return _json({"keys": [one.as_dict(_now_ms()) for one in office.listed()], "root_key": office.root_id})
 
     @routes.post("/keys", operation=_CREATE)
     def create() -> Response:
@@ -61,13 +60,13 @@ def keys(pipeline: Pipeline) -> Routes:
             rate=_number(given, "rate"),
             concurrency=_count(given, "concurrency"),
         )
-        return _json(_issued(issued), 201)
+        return _json(issued.as_dict(_now_ms()), 201)
 
     @routes.get("/keys/<key>", operation=_SHOW)
     def show(key: str) -> Response:
         """An API key, without its secrets."""
         only()
-        return _json(_shown(office.get(key)))
+        return _json(office.get(key).as_dict(_now_ms()))
 
     @routes.post("/keys/<key>:rotate", operation=_ROTATE)
     def rotate(key: str) -> Response:
@@ -77,13 +76,14 @@ def keys(pipeline: Pipeline) -> Routes:
         """
         only()
         overlap_s = _number(_body("overlap_s"), "overlap_s")
-        return _json(_issued(office.rotate(key, overlap_s=OVERLAP_S if overlap_s is None else overlap_s)))
+        issued = office.rotate(key, overlap_s=OVERLAP_S if overlap_s is None else overlap_s)
+        return _json(issued.as_dict(_now_ms()))
 
     @routes.delete("/keys/<key>", operation=_REVOKE)
     def revoke(key: str) -> Response:
         """Refuse an API key from now on."""
         only()
-        return _json(_shown(office.revoke(key)))
+        return _json(office.revoke(key).as_dict(_now_ms()))
 
     return routes
 
@@ -114,12 +114,8 @@ def _count(given: dict[str, Any], name: str) -> int | None:
     return number
 
 
-def _issued(issued: Issued) -> dict[str, Any]:
-    return _shown(issued.key) | {"token": issued.token.text}
-
-
-def _shown(key: ApiKey) -> dict[str, Any]:
-    return key.as_dict(time.time() * 1000)
+def _now_ms() -> float:
+    return time.time() * 1000
 
 
 def _json(body: dict[str, Any], status: int = 200) -> Response:

@@ -241,7 +241,10 @@ def components(settings: Settings) -> dict[str, Schema]:
             dead_letters={"type": "array", "items": reference("Letter")},
         ),
         "Key": shape(_KEY),
-        "IssuedKey": shape(_KEY | {"token": {"type": "string", "description": "shown this once"}}),
+        "IssuedKey": shape(
+            _KEY | {"token": {"type": "string", "description": "shown this once"}, "replicated": _REPLICATED}
+        ),
+        "RevokedKey": shape(_KEY | {"replicated": _REPLICATED}),
         "Keys": shape(
             {
                 "keys": {"type": "array", "items": reference("Key")},
@@ -275,6 +278,10 @@ _GRANTS: Schema = {
     "every collection; `admin` for the routes of operators",
 }
 _MS: Schema = {"type": ["integer", "null"], "description": "ms since 1970"}
+_REPLICATED = {
+    "type": ["boolean", "null"],
+    "description": "whether a replica of Redis has it; null where there are none",
+}
 _KEY: dict[str, Schema] = {
     "id": {"type": "string"},
     "name": {"type": "string"},

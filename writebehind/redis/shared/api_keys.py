@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from redis.exceptions import ResponseError
+
+from writebehind.errors import RedisUnavailableError
 from writebehind.redis.keys import API_KEYS
 from writebehind.redis.scripts import script
+from writebehind.redis.shared.load_sample import parse_info
+from writebehind.redis.topology.routing import Answered
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs
 
@@ -25,6 +31,18 @@ class Recorded:
     begun: bytes = b""
     rotations: dict[int, bytes] = field(default_factory=dict)
     revoked: bytes = b""
+
+
+class Kept(NamedTuple):
+    """A change as it is kept.
+
+    Attributes:
+        is_first: whether nobody has made it before.
+        replicated: whether a replica has it, so that a failover does not undo it; `None` where there are none.
+    """
+
+    is_first: bool
+    replicated: bool | None
 
 
 class ApiKeys:
@@ -56,12 +74,12 @@ class ApiKeys:
         """The number of fields: at least that of keys. Raises as `read`."""
         return int(self._wire.call("HLEN", API_KEYS))
 
-    def begin(self, key_id: str, record: bytes) -> bool:
-        """Keep a new key; false where there is one with this id. Raises as `read`."""
+    def begin(self, key_id: str, record: bytes) -> Kept:
+        """Keep a new key; not where there is one with this id. Raises as `read`."""
         return self._add(key_id, record)
 
-    def rotate(self, key_id: str, number: int, record: bytes) -> bool:
-        """Keep the secret after the rotation of this number, from 1; false where somebody has been first.
+    def rotate(self, key_id: str, number: int, record: bytes) -> Kept:
+        """Keep the secret after the rotation of this number, from 1; not where somebody has been first.
 
         The rotation before stays, as its secret may be accepted; those before that go.
 
@@ -69,8 +87,8 @@ class ApiKeys:
         """
         return self._add(f"{key_id}:{number}", record, f"{key_id}:{number - 2}")
 
-    def revoke(self, key_id: str, at_ms: int) -> bool:
-        """Note that a key is revoked; false where it is already. Raises as `read`."""
+    def revoke(self, key_id: str, at_ms: int) -> Kept:
+        """Note that a key is revoked, if it is not noted. Raises as `read`."""
         return self._add(f"{key_id}:revoked", str(at_ms).encode())
 
     def forget(self, key_id: str, recorded: Recorded) -> None:
@@ -79,11 +97,21 @@ class ApiKeys:
         self._wire.call("HSETNX", API_KEYS, THERE_WERE, b"1")
         self._wire.call("HDEL", API_KEYS, *fields)
 
-    def _add(self, name: str, value: bytes, *dropped: str) -> bool:
+    def _add(self, name: str, value: bytes, *dropped: str) -> Kept:
         """Add a field, and wait for a replica, if there is one: a failover would undo what none has."""
-        answers, _ = self._wire.run_each(
+        answers, (confirmed,) = self._wire.run_each(
             _ADD, [((API_KEYS,), (name, value, *dropped))], lambda _: [("WAIT", 1, REPLICA_MS)]
         )
         if isinstance(answers[0], Exception):
             raise answers[0]
-        return bool(answers[0])
+        return Kept(bool(answers[0]), self._replicated(confirmed))
+
+    def _replicated(self, confirmed: Answered | None) -> bool | None:
+        if confirmed is not None and isinstance(confirmed[1], int) and confirmed[1]:
+            return True
+        try:
+            facts = parse_info(self._wire.at(self._wire.server_of(API_KEYS), "INFO", "replication"))
+        except (RedisUnavailableError, ResponseError):
+            return False
+        has_some = facts.get("connected_slaves", "0") != "0"
+        return False if has_some or facts.get("repl_backlog_active") == "1" else None
