@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 
 import web.hot_path
 from tests.tiers import long
+from web import readiness
 from web.app import create_app
 from web.hot_path import HotPath
 from writebehind import Pipeline, load_settings
@@ -290,6 +291,7 @@ def client_of(installation: Installation, way: str, patch: pytest.MonkeyPatch) -
 
 @pytest.fixture(params=["flask", pytest.param("hot", marks=long)])
 def client(installation, request, monkeypatch) -> FlaskClient:
+    monkeypatch.setattr(readiness, "KEPT_S", 0.0)  # the application is that of other tests too
     return client_of(installation, request.param, monkeypatch)
 
 
