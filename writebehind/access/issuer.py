@@ -1,13 +1,8 @@
-"""The issuer of tokens, an OpenID Connect provider or alike, as a process knows it.
-
-A thread reads its keys, when a request finds them too old, and no request waits for that but those of the first
-moment. What was read stays while the issuer does not answer.
-"""
+"""The issuer of tokens, an OpenID Connect provider or alike, as a process knows it."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from writebehind import forks
 from writebehind.access import published
+from writebehind.access.read_ahead import AGAIN_S, ReadAhead, Wording
 from writebehind.access.subjects import Subject
 from writebehind.allowance import Allowance
 from writebehind.errors import ConfigurationError, TokenKeysError
-from writebehind.logs.states import StateLog
 from writebehind.outage_log import OutageLog
 
 if TYPE_CHECKING:
@@ -27,12 +22,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: For so long keys are taken as they were read last, seconds.
-FRESH_S: Final = 300.0
-#: So long after that they are read again, where that failed or a token has an unknown key, seconds.
-AGAIN_S: Final = 10.0
 #: Tokens that a process remembers as verified: the last ones, at least half as many.
 MOST_VERIFIED: Final = 4_096
+_WORDING: Final = Wording(
+    event="token_keys",
+    away="the issuer's keys are not to be had",
+    kept="those of before are taken",
+    nothing="no token is taken",
+    back="the issuer's keys are to be had again",
+)
 #: Tokens that are verified in a second to know whose a request is that may yet be refused. To verify one takes
 #: half a millisecond, of the event loop, and anybody may send what is none.
 MOST_RECOGNISED: Final = 50
@@ -119,19 +117,9 @@ class Issuer:
     def __init__(self, tokens: Tokens) -> None:
         """Take these tokens. Nothing is read before it is needed."""
         self.tokens = tokens
-        self._lock = forks.lock()
         self._refusals = OutageLog(log, "token refused", "tokens refused")
-        self._away = StateLog(log, "token_keys_away", "token_keys_back")
         self._recognised = Allowance(MOST_RECOGNISED)
-        self.begin_anew()
-        forks.begins_anew(self)
-
-    def begin_anew(self) -> None:
-        """Know nothing that the parent process has read."""
-        self._known: _Known | None = None
-        self._began = self._due = float("-inf")
-        #: Whether they were asked for once, whatever came of it.
-        self._tried = threading.Event()
+        self._keys = ReadAhead(self._read, log, _WORDING, thread="token-keys")
 
     def check(self) -> None:
         """Begin to read the keys; those of a file at once.
@@ -141,10 +129,10 @@ class Issuer:
         """
         check_installed()
         if "://" in self.tokens.keys:
-            self._begin()
+            self._keys.begin()
             return
         try:
-            self._read()
+            self._keys.read()
         except TokenKeysError as error:
             raise ConfigurationError(f"WRITEBEHIND_JWT_JWKS: {error}") from None
 
@@ -154,14 +142,17 @@ class Issuer:
         Raises:
             TokenKeysError: no keys were ever read.
         """
-        return self._subject(text, self._keys())
+        known = self._keys.get()
+        if known is None:
+            raise TokenKeysError(retry_after_s=AGAIN_S)
+        return self._subject(text, known)
 
     def recognise(self, text: str) -> Subject | None:
         """`find` by the keys that are known: nobody is waited for, and nobody is let in by it.
 
         Of tokens that were not verified before, it knows so many in a second, and no more.
         """
-        known = self._known
+        known = self._keys.last
         if known is None:
             return None
         found = known.verified.find(text)
@@ -180,9 +171,7 @@ class Issuer:
             found = known.verifier.verify(text)
         except TokenRefusedError as error:
             if isinstance(error, UnknownSignerError):
-                with self._lock:
-                    self._due = min(self._due, self._began + AGAIN_S)
-                self._begin()
+                self._keys.doubt()
             if told:
                 kind = f"a token is refused: {error}"
                 self._refusals.note(kind, kind, event="token_refused", reason=str(error))
@@ -190,43 +179,11 @@ class Issuer:
         known.verified.keep(text, found)
         return found
 
-    def _keys(self) -> _Known:
-        self._begin()
-        if self._known is None:
-            self._tried.wait(published.WITHIN_S + 1)
-        known = self._known
-        if known is None:
-            raise TokenKeysError(retry_after_s=AGAIN_S)
-        return known
-
-    def _begin(self) -> None:
-        """Have a thread read the keys, if it is time."""
-        now = time.monotonic()
-        if now < self._due:
-            return
-        with self._lock:
-            if now < self._due:
-                return
-            self._began, self._due = now, now + AGAIN_S
-        threading.Thread(target=self._refresh, name="token-keys", daemon=True).start()
-
-    def _refresh(self) -> None:
-        try:
-            self._read()
-        except TokenKeysError as error:
-            kept = "those of before are taken" if self._known else "no token is taken"
-            self._away.begin(f"the issuer's keys are not to be had, and {kept}: {error}", error=str(error))
-        finally:
-            self._tried.set()
-
-    def _read(self) -> None:
+    def _read(self, last: _Known | None) -> _Known:
         data = published.read(self.tokens.keys)
-        if self._known is None or data != self._known.data:
-            self._known = _Known(data, self.tokens.verifier(data), Verified())
-        with self._lock:
-            self._due = time.monotonic() + FRESH_S
-        if self._away.lasts:
-            self._away.end("the issuer's keys are to be had again")
+        if last is not None and data == last.data:
+            return last
+        return _Known(data, self.tokens.verifier(data), Verified())
 
 
 def _unless_ended(found: Subject | None) -> Subject | None:

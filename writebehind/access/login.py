@@ -1,8 +1,7 @@
 """A login of people at the issuer of tokens, an OpenID Connect provider: what a page needs to know for it.
 
 The page is a public client of the provider, and asks it for a token by itself (authorization code with PKCE, RFC
-7636). Here is only read where the provider wants to be asked (OpenID Connect Discovery 1.0). A thread does that,
-for which no request waits but those of the first moment.
+7636). Here is only read where the provider wants to be asked (OpenID Connect Discovery 1.0).
 """
 
 from __future__ import annotations
@@ -10,23 +9,26 @@ from __future__ import annotations
 import logging
 import re
 import threading
-import time
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
 
-from writebehind import forks
 from writebehind.access import published
+from writebehind.access.read_ahead import ReadAhead, Wording
 from writebehind.errors import TokenKeysError
 from writebehind.logs.quoting import quoted
-from writebehind.logs.states import StateLog
 
 log = logging.getLogger(__name__)
 
-#: For so long what was read last holds, seconds; and so long after the begin of a failure it is read again.
-FRESH_S, AGAIN_S = 300.0, 10.0
+_WORDING: Final = Wording(
+    event="login",
+    away="the issuer does not say where people log in",
+    kept="it is used as it was",
+    nothing="nobody can log in",
+    back="the issuer says again where people log in",
+)
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
 _AUTHORITY: Final = re.compile(r"[A-Za-z0-9.\[\]:-]+", re.ASCII)
 
@@ -102,52 +104,12 @@ class Login:
     def __init__(self, client: Client) -> None:
         """Let people log in there. Nothing is read before it is needed, or watched."""
         self.client = client
-        self._lock = forks.lock()
-        self._away = StateLog(log, "login_away", "login_back")
-        self.begin_anew()
-        forks.begins_anew(self)
-
-    def begin_anew(self) -> None:
-        """Know nothing that the parent process has read."""
-        self._provider: Provider | None = None
-        self._due = float("-inf")
-        #: Whether it was asked for once, whatever came of it.
-        self._tried = threading.Event()
+        self._provider = ReadAhead(lambda _: client.read(), log, _WORDING, thread="login")
 
     def provider(self) -> Provider | None:
-        """The provider as it was read last; `None` where it never was.
-
-        Callers wait until it was asked for once, and no longer than `WITHIN_S` of `published` and a second.
-        """
-        self._begin()
-        if self._provider is None:
-            self._tried.wait(published.WITHIN_S + 1)
-        return self._provider
+        """The provider as it was read last; `None` where it never was. Callers wait as for `ReadAhead.get`."""
+        return self._provider.get()
 
     def watch(self, stop: threading.Event) -> None:
         """Have it read now, and again as soon as it is old: in a thread of its own."""
-        while not stop.is_set():
-            self._begin()
-            stop.wait(max(0.0, self._due - time.monotonic()))
-
-    def _begin(self) -> None:
-        """Have a thread read it, if it is time."""
-        now = time.monotonic()
-        with self._lock:
-            if now < self._due:
-                return
-            self._due = now + AGAIN_S
-        threading.Thread(target=self._read, name="login", daemon=True).start()
-
-    def _read(self) -> None:
-        try:
-            self._provider = self.client.read()
-        except TokenKeysError as error:
-            kept = "it is used as it was" if self._provider else "nobody can log in"
-            self._away.begin(f"the issuer does not say where people log in, and {kept}: {error}", error=str(error))
-        else:
-            self._due = time.monotonic() + FRESH_S
-            if self._away.lasts:
-                self._away.end("the issuer says again where people log in")
-        finally:
-            self._tried.set()
+        self._provider.watch(stop)

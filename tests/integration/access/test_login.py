@@ -23,8 +23,7 @@ from tests.tokens import AUDIENCE, claims, jwk, key_set, signed
 from tests.waiting import wait_until
 from web.app import create_app
 from writebehind import Pipeline, load_settings
-from writebehind.access import login as logins
-from writebehind.access import published
+from writebehind.access import published, read_ahead
 from writebehind.access.login import Client, Login, Provider
 from writebehind.errors import ConfigurationError, TokenKeysError
 from writebehind.monitoring.watchers import Watchers
@@ -242,7 +241,7 @@ def test_the_page_may_ask_the_provider_and_nobody_else(api, issuer, pipeline):
 def test_the_page_names_no_provider_that_it_may_not_ask(api, issuer, monkeypatch):
     """A first load waits for the provider, within a bound. One that came without it is no fresh page later."""
     monkeypatch.setattr(published, "WITHIN_S", 0.5)
-    monkeypatch.setattr(logins, "AGAIN_S", 0.1)
+    monkeypatch.setattr(read_ahead, "AGAIN_S", 0.1)
     issuer.tells.clear()
     token = signed(claims("admin", iss=issuer.url), "EdDSA", kid="one")
     with httpx.Client(headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60) as client:
@@ -270,7 +269,7 @@ def test_a_provider_is_read_before_anybody_asks(issuer):
     """By a thread that watches: whoever comes first waits no more than others."""
     login = Login(Client(issuer.url, CLIENT, "openid", AUDIENCE))
     with Watchers({"login": login.watch}):
-        wait_until(lambda: login._provider, "it to be read")
+        wait_until(lambda: login._provider.last, "it to be read")
         issuer.tells.clear()
         assert issuer.url == login.provider().issuer
 
@@ -302,11 +301,11 @@ def test_a_provider_that_is_away_is_used_as_it_was(issuer, caplog):
     known = login.provider()
     assert isinstance(known, Provider)
     issuer.lies = {"issuer": "another"}
-    login._due = 0
+    login._provider._due = 0
     assert known == login.provider()
     wait_until(lambda: [one.event for one in caplog.records] == ["login_away"], "it to be read again")
     assert known == login.provider()
-    issuer.lies, login._due = {}, 0
+    issuer.lies, login._provider._due = {}, 0
     assert known == login.provider()
     wait_until(lambda: [one.event for one in caplog.records][1:] == ["login_back"], "it to be back")
 

@@ -52,7 +52,7 @@ def told(caplog) -> list[str]:
 
 
 def test_a_change_says_whether_a_replica_has_it(on_primary, servers, caplog):
-    """Where there is none, nobody is warned; where one is stopped, or was there and is away, each change says so."""
+    """Where there is none, nobody is warned; where one is stopped, or was there and is away, each change tells."""
     primary, replica = servers
     with connect(on_primary) as pipeline:
         office = office_of(pipeline)

@@ -9,9 +9,8 @@ from tests.tokens import AUDIENCE, ISSUER, KeyServer, claims, jwk, key_set, priv
 from tests.waiting import wait_until
 from web.app import create_app
 from writebehind import Pipeline
-from writebehind.access import issuer as issuers
 from writebehind.access import keyring as keyrings
-from writebehind.access import published
+from writebehind.access import published, read_ahead
 from writebehind.access.operators import Operators
 from writebehind.errors import ConfigurationError
 from writebehind.operations.doctor import Level, access
@@ -103,7 +102,7 @@ def test_a_404_tells_a_token_nothing_that_may_only_write(closed):
 
 
 def test_a_token_is_taken_after_the_issuer_has_rotated_its_keys(closed, server, monkeypatch):
-    monkeypatch.setattr(issuers, "AGAIN_S", 0.02)
+    monkeypatch.setattr(read_ahead, "AGAIN_S", 0.02)
     assert ask(closed, "GET", "/v1/users/ada", None, token()).status_code == 404
     server.data = key_set(jwk("EdDSA", "one"), jwk("EdDSA", "two"))
     wait_until(lambda: is_allowed(ask(closed, "GET", "/v1/users/ada", None, token(kid="two"))), "the new key")

@@ -11,7 +11,7 @@ from tests.tokens import ALGORITHMS, AUDIENCE, ISSUER, KeyServer, claims, jwk, k
 from tests.waiting import slowness, wait_until
 from writebehind import allowance
 from writebehind.access import issuer as issuers
-from writebehind.access import published
+from writebehind.access import published, read_ahead
 from writebehind.access.issuer import Issuer, Tokens, Verified
 from writebehind.access.jose import LEEWAY_S, Verifier
 from writebehind.access.rights import Rights
@@ -38,7 +38,7 @@ def server():
 @pytest.fixture
 def impatient(monkeypatch):
     """Keys are read anew with each request that wants others."""
-    monkeypatch.setattr(issuers, "AGAIN_S", 0.02)
+    monkeypatch.setattr(read_ahead, "AGAIN_S", 0.02)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_rotated_keys_are_read_when_a_token_has_a_new_one(server, impatient):
 
 def test_a_key_that_is_published_no_more_opens_nothing_more(server, monkeypatch):
     """Nor does a token that was verified by it before."""
-    monkeypatch.setattr(issuers, "FRESH_S", 0)
+    monkeypatch.setattr(read_ahead, "FRESH_S", 0)
     ours, token = issuer(server.url), by("old")
     assert ours.find(token)
     server.data = key_set(NEW)
@@ -111,7 +111,7 @@ def test_unknown_keys_make_nobody_ask_again_and_again(server):
 def test_keys_stay_while_the_issuer_does_not_answer(server, mode, impatient, monkeypatch, caplog):
     """No request waits for it, one line says so, and one that it is over."""
     monkeypatch.setattr(published, "WITHIN_S", 0.2)
-    monkeypatch.setattr(issuers, "FRESH_S", 0)
+    monkeypatch.setattr(read_ahead, "FRESH_S", 0)
     ours = issuer(server.url)
     assert ours.find(by("old"))
     server.mode = mode
@@ -121,20 +121,20 @@ def test_keys_stay_while_the_issuer_does_not_answer(server, mode, impatient, mon
         return server.asked > 3
 
     wait_until(asked_again, "some questions")
-    wait_until(lambda: ours.find(by("old")) and ours._away.lasts, "the line")
+    wait_until(lambda: ours.find(by("old")) and ours._keys._away.lasts, "the line")
     server.mode, server.data = "answer", key_set(OLD, NEW)
     wait_until(lambda: ours.find(by("new")), "the answer")
-    wait_until(lambda: not ours._away.lasts, "the end")
+    wait_until(lambda: not ours._keys._away.lasts, "the end")
     found = [one.event for one in caplog.records if "token_keys" in getattr(one, "event", "")]
     assert ["token_keys_away", "token_keys_back"] == found
 
 
 def test_what_is_no_set_leaves_the_keys_as_they_were(server, impatient, monkeypatch):
-    monkeypatch.setattr(issuers, "FRESH_S", 0)
+    monkeypatch.setattr(read_ahead, "FRESH_S", 0)
     ours = issuer(server.url)
     assert ours.find(by("old"))
     server.data = b"<html>"
-    wait_until(lambda: ours.find(by("old")) and ours._away.lasts, "the line")
+    wait_until(lambda: ours.find(by("old")) and ours._keys._away.lasts, "the line")
     assert ours.find(by("old"))
 
 
@@ -170,7 +170,7 @@ def test_of_whom_is_not_let_in_yet_few_tokens_are_verified(server, verified, mon
 
 
 def test_a_file_is_read_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(issuers, "FRESH_S", 0)
+    monkeypatch.setattr(read_ahead, "FRESH_S", 0)
     file = tmp_path / "jwks.json"
     file.write_bytes(key_set(OLD))
     ours = issuer(str(file))
