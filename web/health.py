@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
 from flask import Response, request
 
 from web.readiness import Readiness
 from writebehind import Pipeline
 from writebehind.flask.access import Access
+from writebehind.flask.answers import as_json
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import TEXT, content, operation
 from writebehind.flask.framing import check_path
 from writebehind.flask.problems import name_request
-from writebehind.flask.representations import JSON
 from writebehind.monitoring.page import Page
 
 _HEALTH = operation("get_health", "", {"200": content("Health")}, tag="operation")
@@ -34,13 +31,13 @@ def health(pipeline: Pipeline, access: Access) -> Routes:
     @routes.get("/healthz", operation=_HEALTH)
     def healthz() -> Response:
         """The process lives."""
-        return _json({"status": "ok"})
+        return as_json({"status": "ok"})
 
     @routes.get("/readyz", operation=_READINESS)
     def readyz() -> Response:
         """Traffic may come here."""
         report = readiness.report()
-        return _json(report, 200 if report["ready"] else 503)
+        return as_json(report, 200 if report["ready"] else 503)
 
     @routes.get("/metrics", operation=_METRICS)
     def metrics() -> Response:
@@ -51,7 +48,3 @@ def health(pipeline: Pipeline, access: Access) -> Routes:
         return Response(text, content_type=content_type)
 
     return routes
-
-
-def _json(body: dict[str, Any], status: int = 200) -> Response:
-    return Response(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE), status, content_type=JSON)

@@ -1,4 +1,4 @@
-"""The report of readiness. Whoever reaches the API may ask for it, so that it is no work for the servers each time."""
+"""Report of readiness. Whoever reaches the API may ask for it, so it is no work for the servers each time."""
 
 from __future__ import annotations
 

@@ -1,20 +1,28 @@
-"""Answers to readers: under their conditions, with where they were read from."""
+"""Answers: to readers, under their conditions and with where they were read from; and plain JSON to others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import orjson
 from flask import Response
 
 from writebehind.errors import PreconditionFailedError
 from writebehind.flask.conditions import is_conditional, status_of
 from writebehind.flask.problems import respond
-from writebehind.flask.representations import Form, quoted
+from writebehind.flask.representations import JSON, Form, quoted
 from writebehind.querying.answers import Answer
 from writebehind.querying.pages import Page
 from writebehind.reading.read import Read, Source
 
 _NOT_MODIFIED, _CONDITION_FAILED = 304, 412
+
+
+def as_json(body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer that is an object, on a line."""
+    text = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
+    return Response(text, status, dict(headers or {}), content_type=JSON)
 
 
 def answer(write: Callable[[], bytes], tag: str, headers: dict[str, str], form: Form) -> Response:

@@ -68,7 +68,11 @@ def test_a_change_says_whether_a_replica_has_it(on_primary, servers, caplog):
 
         freeze(replica)
         two = office.create("two", ["admin"])
-        assert (False, False, False) == (two.replicated, office.rotate("two").replicated, office.revoke("two").replicated)
+        assert (False, False, False) == (
+            two.replicated,
+            office.rotate("two").replicated,
+            office.revoke("two").replicated,
+        )
         assert ["is made", "has another secret", "is revoked"] == [
             line.removeprefix(f"the key {two.key.id} ").partition(",")[0] for line in told(caplog)
         ]

@@ -14,6 +14,7 @@ from werkzeug.exceptions import BadRequest
 from writebehind import Pipeline
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import UnavailableError
+from writebehind.flask.answers import as_json
 from writebehind.flask.conditions import refuse_conditions
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered, content, operation
@@ -84,7 +85,7 @@ def _add_routes_of_many(routes: Routes, pipeline: Pipeline) -> None:
         page = letters.page(wanted, cursor=given().get("cursor", ""), limit=most, bodies=False)
         shown = [one.letter.as_dict() for one in page.newest_first()]
         listed = {"dead_letters": shown, "cursor": page.cursor or None, "total": letters.count()}
-        return _json(listed | left_out(page.away))
+        return as_json(listed | left_out(page.away))
 
     @routes.get("/dead-letters:export", operation=_EXPORT)
     def export() -> Response:
@@ -105,14 +106,14 @@ def _add_routes_of_many(routes: Routes, pipeline: Pipeline) -> None:
             done = letters.replay(tried, conflicts=wanted.reason == Reason.CONFLICT, only_newest=True)
             replayed |= done.keys()
             left += done.left + Counter(newer=len(part) - len(tried))
-        return _json(_replayed(len(replayed), left) | some.rest | left_out(some.away))
+        return as_json(_replayed(len(replayed), left) | some.rest | left_out(some.away))
 
     @routes.delete("/dead-letters", operation=_DISCARD)
     def discard() -> Response:
         """Forget dead letters for good."""
         some = _Some(letters, _deliberate_filter("cursor"), given().get("cursor", ""))
         discarded = sum(letters.discard(part) for part in some)
-        return _json({"discarded": discarded, "from_now_on": AFTERWARDS} | some.rest | left_out(some.away))
+        return as_json({"discarded": discarded, "from_now_on": AFTERWARDS} | some.rest | left_out(some.away))
 
 
 class _Some:
@@ -157,13 +158,13 @@ def _add_routes_of_one(routes: Routes, pipeline: Pipeline) -> None:
     def replay_one(collection: str, id: str) -> Response:  # noqa: A002
         """Try a dead letter once more."""
         done = letters.replay([letters.named(named(collection, id), _version())], conflicts=True)
-        return _json(_replayed(len(done), done.left))
+        return as_json(_replayed(len(done), done.left))
 
     @routes.delete(_ONE, operation=_DISCARD_ONE)
     def discard_one(collection: str, id: str) -> Response:  # noqa: A002
         """Forget a dead letter for good."""
         discarded = letters.discard([letters.named(named(collection, id), _version())])
-        return _json({"discarded": discarded, "from_now_on": AFTERWARDS})
+        return as_json({"discarded": discarded, "from_now_on": AFTERWARDS})
 
 
 def _deliberate_filter(*more: str) -> Filter:
@@ -208,7 +209,3 @@ def _lines(letters: Iterator[Found], name: str) -> Iterator[bytes]:
     except UnavailableError as error:
         log.warning("%s breaks off: %s", name, error)
         yield orjson.dumps(item_problem(error)) + b"\n"
-
-
-def _json(body: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE), content_type=JSON)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import orjson
 from flask import Response
 
 from writebehind import Pipeline
+from writebehind.flask.answers import as_json
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered
 from writebehind.flask.description.schemas import limited
 from writebehind.flask.parameters import limit
-from writebehind.flask.representations import JSON
 from writebehind.reconcile.findings import MOST_PASSES
 
 DEFAULT_LIMIT = 20
@@ -33,6 +32,6 @@ def drift(pipeline: Pipeline) -> Routes:
             "current": history.current().as_dict(),
             "passes": [one.as_dict() for one in history.passes(limit(DEFAULT_LIMIT, MOST_PASSES))],
         }
-        return Response(orjson.dumps(shown), content_type=JSON)
+        return as_json(shown)
 
     return routes

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import orjson
 from flask import Response
 
 from writebehind import Pipeline
+from writebehind.flask.answers import as_json
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered
 from writebehind.flask.parameters import only
-from writebehind.flask.representations import JSON
 from writebehind.operations.explorer import explore
 
 _SHOW = administered("explore_document", "Explored", "404")
@@ -23,6 +22,6 @@ def explorer(pipeline: Pipeline) -> Routes:
     def show(collection: str, id: str) -> Response:  # noqa: A002 - as the path says it
         """A document in Redis and in MongoDB."""
         only()
-        return Response(orjson.dumps(explore(pipeline, collection, id)), content_type=JSON)
+        return as_json(explore(pipeline, collection, id))
 
     return routes

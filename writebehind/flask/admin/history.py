@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 
-import orjson
 from flask import Response
 from werkzeug.exceptions import BadRequest
 
 from writebehind import Pipeline
+from writebehind.flask.answers import as_json
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered
 from writebehind.flask.description.schemas import query
 from writebehind.flask.parameters import given, only
-from writebehind.flask.representations import JSON
 from writebehind.history.series import series
 
 #: As programs write a number: a time of today has 7 decimals in some.
@@ -35,7 +34,7 @@ def history(pipeline: Pipeline) -> Routes:
         Or what of them is later than `since`.
         """
         only("since")
-        return Response(orjson.dumps(series(pipeline.store, since=_since())), content_type=JSON)
+        return as_json(series(pipeline.store, since=_since()))
 
     return routes
 

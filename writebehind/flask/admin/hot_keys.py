@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from flask import Response
 
 from writebehind import Pipeline
+from writebehind.flask.answers import as_json
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered
 from writebehind.flask.description.schemas import limited
 from writebehind.flask.parameters import limit
-from writebehind.flask.representations import JSON
 from writebehind.warming.hot_keys import HotKey, hottest
 
 DEFAULT_LIMIT, MOST = 20, 1_000
@@ -40,7 +39,7 @@ def hot_keys(pipeline: Pipeline) -> Routes:
                 for partition, some in enumerate(by_partition)
             ],
         }
-        return Response(orjson.dumps(shown), content_type=JSON)
+        return as_json(shown)
 
     return routes
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import orjson
 from flask import Response
 
 from writebehind import Pipeline
 from writebehind.documents import codec
 from writebehind.errors import InvalidDocumentError, RequestError
+from writebehind.flask.answers import as_json
 from writebehind.flask.bodies import JSON_TYPES, document_text
 from writebehind.flask.conditions import refuse_conditions
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered, content
 from writebehind.flask.parameters import only
-from writebehind.flask.representations import JSON
 from writebehind.operations.api_keys import OVERLAP_S, KeyOffice
 
 _MOST_BYTES = 65_536
@@ -40,7 +39,7 @@ def keys(pipeline: Pipeline) -> Routes:
         The root key of the settings is not one of them: it is told by its id.
         """
         only()
-        return _json({"keys": [one.as_dict(_now_ms()) for one in office.listed()], "root_key": office.root_id})
+        return _answer({"keys": [one.as_dict(_now_ms()) for one in office.listed()], "root_key": office.root_id})
 
     @routes.post("/keys", operation=_CREATE)
     def create() -> Response:
@@ -60,13 +59,13 @@ def keys(pipeline: Pipeline) -> Routes:
             rate=_number(given, "rate"),
             concurrency=_count(given, "concurrency"),
         )
-        return _json(issued.as_dict(_now_ms()), 201)
+        return _answer(issued.as_dict(_now_ms()), 201)
 
     @routes.get("/keys/<key>", operation=_SHOW)
     def show(key: str) -> Response:
         """An API key, without its secrets."""
         only()
-        return _json(office.get(key).as_dict(_now_ms()))
+        return _answer(office.get(key).as_dict(_now_ms()))
 
     @routes.post("/keys/<key>:rotate", operation=_ROTATE)
     def rotate(key: str) -> Response:
@@ -77,13 +76,13 @@ def keys(pipeline: Pipeline) -> Routes:
         only()
         overlap_s = _number(_body("overlap_s"), "overlap_s")
         issued = office.rotate(key, overlap_s=OVERLAP_S if overlap_s is None else overlap_s)
-        return _json(issued.as_dict(_now_ms()))
+        return _answer(issued.as_dict(_now_ms()))
 
     @routes.delete("/keys/<key>", operation=_REVOKE)
     def revoke(key: str) -> Response:
         """Refuse an API key from now on."""
         only()
-        return _json(office.revoke(key).as_dict(_now_ms()))
+        return _answer(office.revoke(key).as_dict(_now_ms()))
 
     return routes
 
@@ -114,11 +113,10 @@ def _count(given: dict[str, Any], name: str) -> int | None:
     return number
 
 
+def _answer(body: dict[str, Any], status: int = 200) -> Response:
+    """One that no proxy and no browser keeps, as a secret may be in it."""
+    return as_json(body, status, {"Cache-Control": "no-store"})
+
+
 def _now_ms() -> float:
     return time.time() * 1000
-
-
-def _json(body: dict[str, Any], status: int = 200) -> Response:
-    # No proxy and no browser keeps what may have a secret in it.
-    headers = {"Cache-Control": "no-store"}
-    return Response(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE), status, headers, content_type=JSON)

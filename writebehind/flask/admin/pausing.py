@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
 from flask import Response
 
 from writebehind import Pipeline
+from writebehind.flask.answers import as_json
 from writebehind.flask.conditions import refuse_conditions
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered
 from writebehind.flask.description.schemas import query
 from writebehind.flask.parameters import given, number, only
-from writebehind.flask.representations import JSON
 from writebehind.operations.pausing import LONGEST_S, pause, resume
 
 _COLLECTION = query("collection", {"type": "string"})
@@ -40,7 +37,7 @@ def pausing(pipeline: Pipeline) -> Routes:
         """
         only("collection", "for_s")
         for_s = number("for_s", None, 1, int(LONGEST_S))
-        return _json({"paused": pause(pipeline, given().get("collection"), for_s=for_s).as_list()})
+        return as_json({"paused": pause(pipeline, given().get("collection"), for_s=for_s).as_list()})
 
     @routes.post("/resume", operation=_RESUME)
     def end() -> Response:
@@ -50,10 +47,6 @@ def pausing(pipeline: Pipeline) -> Routes:
         """
         only("collection")
         done = resume(pipeline, given().get("collection"))
-        return _json({"resumed": done.ended.as_list(), "paused": done.paused.as_list()})
+        return as_json({"resumed": done.ended.as_list(), "paused": done.paused.as_list()})
 
     return routes
-
-
-def _json(body: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE), content_type=JSON)

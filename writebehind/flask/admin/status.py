@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import orjson
 from flask import Response
 
 from writebehind import Pipeline
 from writebehind.errors import RedisUnavailableError
+from writebehind.flask.answers import as_json
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import administered
 from writebehind.flask.description.schemas import query
 from writebehind.flask.parameters import flag, only
 from writebehind.flask.problems import respond
-from writebehind.flask.representations import JSON
 
 _STATUS = administered("get_status", "Status", "", query("partitions", {"type": "boolean", "default": False}))
 
@@ -32,6 +31,6 @@ def status(pipeline: Pipeline) -> Routes:
             shown = pipeline.status(partitions=flag("partitions"))
         except RedisUnavailableError as error:
             return respond(error, more=pipeline.status_without_redis(error))
-        return Response(orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE), content_type=JSON)
+        return as_json(shown)
 
     return routes
