@@ -48,6 +48,7 @@ MOST_FULL: Final = 0.1
 CONDITIONS: Final[Mapping[str, Fault]] = {
     "redis": Fault(Severity.CRITICAL, "WritebehindRedisDown"),
     "lost-data": Fault(Severity.CRITICAL, "WritebehindDataLost"),
+    "lost-keys": Fault(Severity.CRITICAL, "WritebehindKeysLost"),
     "redis-server": Fault(Severity.CRITICAL, "WritebehindRedisServerDown"),
     "redis-file": Fault(Severity.CRITICAL, "WritebehindRedisNotDurable"),
     "redis-refuses": Fault(Severity.CRITICAL, "WritebehindRedisRefuses"),
@@ -86,8 +87,8 @@ class Remedy:
     """Something that is wrong, and what to do about it.
 
     Attributes:
-        about: `redis`, `lost_data`, `vanished`, `paused`, `mongodb`, `refused`, `backlog`, `beat`, `listener`;
-            `exporter`, `readers`, `api`, `up`, `data directory`, `dead letters`;
+        about: `redis`, `lost_data`, `lost_keys`, `vanished`, `paused`, `mongodb`, `refused`, `backlog`, `beat`;
+            `listener`, `exporter`, `readers`, `api`, `up`, `data directory`, `dead letters`;
             `queue`, `task` or `worker` with a name.
         found: what is wrong.
         advice: what to do.

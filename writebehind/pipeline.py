@@ -32,7 +32,7 @@ from writebehind.redis.pending import HintSink
 from writebehind.redis.reach import is_away, known
 from writebehind.redis.shared.lost_data import together
 from writebehind.redis.shared.totals import Totals
-from writebehind.remedies import of_lost_data, of_mongodb, of_redis, of_refusal
+from writebehind.remedies import of_lost_data, of_lost_keys, of_mongodb, of_redis, of_refusal
 from writebehind.settings.installation import Settings
 from writebehind.settings.running import find, process_of
 from writebehind.writing.receipts import KnownWrite, known_write
@@ -199,6 +199,9 @@ class Pipeline(Parts):
         lost = data.lost if data is not None else known(self._wire, self.store.lost_data.unseen, None)
         losses = None if lost is None else together(lost)
         figures["lost_data"] = None if losses is None else [one.as_dict() for one in losses]
+        figures["lost_keys"] = known(self._wire, self.keyring.look_for_loss, None)
+        if figures["lost_keys"]:
+            figures["to_do"].insert(0, asdict(of_lost_keys()))
         if losses:
             figures["to_do"].insert(0, asdict(of_lost_data(map(str, losses))))
             figures |= _of_lost(losses, figures["not_safe_because"])

@@ -226,6 +226,16 @@ def of_lost_data(lost: Iterable[str]) -> Remedy:
     return remedy("lost-data", "lost_data", found, advice)
 
 
+def of_lost_keys() -> Remedy:
+    """The remedy for API keys that Redis has lost, all of them."""
+    found = "Redis has lost all API keys: nobody is let in but with the root key or a token of an issuer"
+    advice = (
+        "make others by `writebehind keys create`, on the command line, which needs none; see who emptied Redis "
+        "or started it without its files; where there are to be no keys any more, `writebehind doctor` says how"
+    )
+    return remedy("lost-keys", "lost_keys", found, advice)
+
+
 def _of_consistency(figures: Mapping[str, Any]) -> Iterator[Remedy]:
     """The remedies for what Redis and MongoDB differ in, and readers see."""
     if figures.get("vanished"):

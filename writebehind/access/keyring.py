@@ -116,6 +116,15 @@ class Keyring:
         """Whether there were keys, and Redis has none any more, nor the note that it leaves of the last one."""
         return self._was_on and not self._recorded
 
+    def look_for_loss(self) -> bool:
+        """`has_lost`, as keys are now or were within the last seconds.
+
+        Raises:
+            RedisUnavailableError: no key was ever read, and Redis does not answer.
+        """
+        self._all()
+        return self.has_lost
+
     def recognise(self, text: str) -> Holder | None:
         """`find` among the keys as they were read last: nobody is asked, and none is let in by it."""
         if self.issuer is not None and text and not text.startswith(BEGINNING):

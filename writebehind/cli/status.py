@@ -174,6 +174,8 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
         yield "partial", f"{told_away(away)}: what these have is in no figure", False
     for one in figures["lost_data"] or ():
         yield "data lost", _lost(one), False
+    if figures["lost_keys"]:
+        yield "keys lost", "Redis has no API keys any more: `writebehind keys create` makes the first one", False
     if pauses := figures["paused"]:
         yield "paused", f"{told_pauses(pauses)}: `writebehind resume` ends it", False
     for name, needed, row in _ROWS:

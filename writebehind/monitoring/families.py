@@ -81,6 +81,9 @@ DATA_LOST: Final = _gauge(
     "data_lost_documents",
     "Documents that were only in data that Redis has lost, until an operator has seen it: of hosts the `max`.",
 )
+KEYS_LOST: Final = _gauge(
+    "api_keys_lost", "1 where Redis has lost all API keys, so that nobody is let in: of processes the `max`."
+)
 DRAIN_RATE: Final = _gauge("drained_documents_per_second", "Documents persisted per second, over the last 10 s.")
 BREAKER: Final = _gauge("breaker_state", "1 for the state that the breaker before MongoDB is in.", "state")
 

@@ -70,6 +70,7 @@ def installation(pipeline: Pipeline) -> Iterator[Metric]:
             yield _by_collection(families.NEW_LETTERS, letters, apart)
         if (lost := status["lost_data"]) is not None:
             yield from _one(families.DATA_LOST, sum(one["pending"] + one["dead_letters"] for one in lost))
+        yield from _one(families.KEYS_LOST, status["lost_keys"])
         yield from _processes(status)
         yield from _listener(status)
         yield from _drift(status)

@@ -6,11 +6,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from click.testing import CliRunner
+
 from tests.integration.access.conftest import ask, is_allowed
+from tests.integration.conftest import environment
 from tests.waiting import wait_until
 from web.app import create_app
 from writebehind import Pipeline, connect
 from writebehind.access import keyring as keyrings
+from writebehind.cli import cli
+from writebehind.monitoring.page import Page
 from writebehind.operations.api_keys import KeyOffice
 from writebehind.operations.doctor.access import check
 from writebehind.operations.doctor.findings import Level
@@ -91,6 +96,7 @@ def test_a_process_that_starts_on_an_emptied_redis_is_not_open(settings, valkey_
     del valkey_wire  # it is empty
     with connect(settings.model_copy(update={"state_dir": tmp_path})) as before:
         assert not before.keyring.is_on()
+        assert (False, []) == (before.status()["lost_keys"], _of_keys(before))
         KeyOffice(before.store.api_keys, before.keyring).create("one", ["users:read"])
         before.store._wire.on_each([("FLUSHALL",)])
         assert ["Redis has lost all API keys"] == [one.found.partition(";")[0] for one in check(before)]
@@ -104,6 +110,16 @@ def test_a_process_that_starts_on_an_emptied_redis_is_not_open(settings, valkey_
         (found,) = check(fresh)
         assert (Level.FAILURE, True) == (found.level, "lost all API keys" in found.found)
         assert str(tmp_path) in found.advice
+        status = fresh.status()
+        assert (True, "lost-keys", "critical") == (
+            status["lost_keys"],
+            *(status["to_do"][0][name] for name in ("condition", "severity")),
+        )
+        assert "writebehind_api_keys_lost 1.0" in Page(fresh).render("")[0].decode()
+        shown = CliRunner().invoke(
+            cli, ["status"], env=environment(settings) | {"WRITEBEHIND_STATE_DIR": str(tmp_path)}
+        )
+        assert (2, True) == (shown.exit_code, "keys lost" in shown.stdout), shown.output
 
     with connect(settings) as forgetful:
         assert not forgetful.keyring.is_on()
@@ -116,6 +132,11 @@ def test_a_process_that_starts_on_an_emptied_redis_is_not_open(settings, valkey_
         token = office.create("two", ["users:read"]).token.text
         assert fresh.keyring.find(token) is not None
         assert not fresh.keyring.has_lost
+        assert (False, []) == (fresh.status()["lost_keys"], _of_keys(fresh))
+
+
+def _of_keys(pipeline: Pipeline) -> list[str]:
+    return [one["about"] for one in pipeline.status()["to_do"] if one["about"] == "lost_keys"]
 
 
 def test_nobody_goes_by_keys_that_are_too_old_while_somebody_reads_them(office, pipeline, monkeypatch):

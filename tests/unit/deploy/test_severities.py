@@ -12,7 +12,7 @@ from tests.unit.test_remedies import HEALTHY
 from writebehind.conditions import CONDITIONS, Remedy
 from writebehind.errors import RedisUnavailableError
 from writebehind.operations.doctor.findings import of
-from writebehind.remedies import of_lost_data, of_redis, remedies
+from writebehind.remedies import of_lost_data, of_lost_keys, of_redis, remedies
 
 AWAY = {"pid": 7, "host": "h", "is_stopped": True, "is_silent": True, "is_awaited": False}
 FULL = {"seconds_until_cap": 0, "cap": "pending"}
@@ -64,6 +64,7 @@ def met() -> Iterator[Remedy]:
     """The remedy for each condition, as a status has it."""
     yield of_redis(RedisUnavailableError(), None)
     yield of_lost_data(["12 documents"])
+    yield of_lost_keys()
     usual = {"is_stalled": False, "is_back": False, "could_evict": False}
     for figures, more in MET.values():
         yield from remedies(HEALTHY | figures, **(usual | more))
@@ -71,8 +72,8 @@ def met() -> Iterator[Remedy]:
 
 def test_a_status_and_the_doctor_say_how_bad_each_is():
     """And each can be met."""
-    assert ["redis", "lost-data", *MET] == [one.condition for one in met()]
-    assert {*CONDITIONS} == {"redis", "lost-data", *MET, *HERE}
+    assert ["redis", "lost-data", "lost-keys", *MET] == [one.condition for one in met()]
+    assert {*CONDITIONS} == {"redis", "lost-data", "lost-keys", *MET, *HERE}
     for one in met():
         severity = CONDITIONS[one.condition].severity
         assert (severity.name.lower(), severity) == (one.severity, of(one).level), one

@@ -86,6 +86,10 @@ FIGURES: dict[str, Schema] = {
                 "items": {"type": "object"},
                 "description": "what was only in data that Redis has lost, until an operator has seen it",
             },
+            "lost_keys": {
+                "type": ["boolean", "null"],
+                "description": "whether Redis has lost all API keys: nobody is let in but with the root key",
+            },
             "paused": _PAUSES | {"type": ["array", "null"]},
         },
         overdue_seconds=_NUMBER,

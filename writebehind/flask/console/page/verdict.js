@@ -7,6 +7,12 @@ const LATE_S = 30;
 /** A time until refusals that is worth a warning, seconds. */
 const SOON_S = 600;
 
+/** The headline while nobody is let in but with the root key or a token. */
+const KEYS_LOST = {
+  title: "Redis has lost all API keys: requests are refused",
+  text: "Only the root key and tokens of an issuer open anything. On the command line: writebehind keys create.",
+};
+
 /**
  * A verdict on a status.
  *
@@ -15,7 +21,7 @@ const SOON_S = 600;
  * @returns {{level: "ok" | "warn" | "bad", title: string, text: string, reason?: string}} `reason` is a server's own word
  */
 export function verdict(status, now) {
-  const found = { level: levelOf(status, () => true), ...(dataLost(status.lost_data) ?? headline(status, now)) };
+  const found = { level: levelOf(status, () => true), ...lostOr(status, () => headline(status, now)) };
   const paused = status.paused ?? [];
   const matters = status.pending || isAll(paused);
   if (!paused.length || !matters || `${found.title} ${found.text}`.includes(" is paused")) return found;
@@ -47,6 +53,11 @@ function dataLost(losses) {
     title: `Redis has lost data: at least ${some(documents, "acknowledged document")} ${documents === 1 ? "was" : "were"} only there`,
     text: `Last seen at ${losses.at(-1).at}. Keep its old files. Once you have seen to it: writebehind doctor --loss-seen.`,
   };
+}
+
+/** The headline while Redis has lost something; else the other one. */
+function lostOr(status, headlineOf) {
+  return dataLost(status.lost_data) ?? (status.lost_keys ? KEYS_LOST : headlineOf());
 }
 
 /** The words of the verdict, which a pause of some collections does not change. */
