@@ -15,6 +15,7 @@ from writebehind.access.read_ahead import AGAIN_S, ReadAhead, Wording
 from writebehind.access.subjects import Subject
 from writebehind.allowance import Allowance
 from writebehind.errors import ConfigurationError, TokenKeysError
+from writebehind.logs.states import StateLog
 from writebehind.outage_log import OutageLog
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 #: Tokens that a process remembers as verified: the last ones, at least half as many.
 MOST_VERIFIED: Final = 4_096
 _WORDING: Final = Wording(
-    event="token_keys",
     away="the issuer's keys are not to be had",
     kept="those of before are taken",
     nothing="no token is taken",
@@ -119,7 +119,8 @@ class Issuer:
         self.tokens = tokens
         self._refusals = OutageLog(log, "token refused", "tokens refused")
         self._recognised = Allowance(MOST_RECOGNISED)
-        self._keys = ReadAhead(self._read, log, _WORDING, thread="token-keys")
+        away = StateLog(log, "token_keys_away", "token_keys_back")
+        self._keys = ReadAhead(self._read, away, _WORDING, thread="token-keys")
 
     def check(self) -> None:
         """Begin to read the keys; those of a file at once.

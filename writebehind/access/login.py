@@ -19,11 +19,11 @@ from writebehind.access import published
 from writebehind.access.read_ahead import ReadAhead, Wording
 from writebehind.errors import TokenKeysError
 from writebehind.logs.quoting import quoted
+from writebehind.logs.states import StateLog
 
 log = logging.getLogger(__name__)
 
 _WORDING: Final = Wording(
-    event="login",
     away="the issuer does not say where people log in",
     kept="it is used as it was",
     nothing="nobody can log in",
@@ -104,7 +104,8 @@ class Login:
     def __init__(self, client: Client) -> None:
         """Let people log in there. Nothing is read before it is needed, or watched."""
         self.client = client
-        self._provider = ReadAhead(lambda _: client.read(), log, _WORDING, thread="login")
+        away = StateLog(log, "login_away", "login_back")
+        self._provider = ReadAhead(lambda _: client.read(), away, _WORDING, thread="login")
 
     def provider(self) -> Provider | None:
         """The provider as it was read last; `None` where it never was. Callers wait as for `ReadAhead.get`."""

@@ -6,7 +6,6 @@ What was read stays while the issuer does not answer.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -31,14 +30,12 @@ class Wording:
     """The words of the log.
 
     Attributes:
-        event: the beginning of the events `…_away` and `…_back`.
         away: it is not to be had.
         kept: what follows where it was read before.
         nothing: what follows where it never was.
         back: it is to be had again.
     """
 
-    event: str
     away: str
     kept: str
     nothing: str
@@ -48,20 +45,18 @@ class Wording:
 class ReadAhead(Generic[T]):
     """The last of what was read. Safe to share between threads."""
 
-    def __init__(
-        self, read: Callable[[T | None], T], log: logging.Logger, wording: Wording, *, thread: str
-    ) -> None:
+    def __init__(self, read: Callable[[T | None], T], away: StateLog, wording: Wording, *, thread: str) -> None:
         """Read nothing before it is needed.
 
         Args:
             read: given what was read last, reads it or raises `TokenKeysError`.
-            log: is told there when it is not to be had, and when it is again.
+            away: is told when it is not to be had, and when it is again.
             wording: in these words.
             thread: the name of the thread that reads.
         """
         self._source = read
         self._wording = wording
-        self._away = StateLog(log, f"{wording.event}_away", f"{wording.event}_back")
+        self._away = away
         self._thread = thread
         self._lock = forks.lock()
         self.begin_anew()
