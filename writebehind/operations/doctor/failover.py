@@ -132,7 +132,7 @@ def by_hand(group: Group, confirming: int) -> Iterator[Finding]:
     count = len(group.replicas)
     if count > 1:
         server = f"{group.name}: " if group.name else ""
-        found = f"{server}replicated waits for {confirming} of {count} replicas"
+        found = f"{server}replicated waits for {confirming} of {counted(count, 'replica')}"
         if confirming >= count:
             yield ok("redis failover by hand", f"{found}: nothing of it is lost, however it is asked for")
         else:
