@@ -16,6 +16,7 @@ from urllib.parse import quote_from_bytes
 from uuid import uuid4
 
 from writebehind.flask.problems import NOTED
+from writebehind.logs.quoting import quoted
 from writebehind.logs.setup import ACCESS
 from writebehind.plurals import counted
 
@@ -98,7 +99,7 @@ class AccessLog:
             log.info(
                 "%s %s %s %.2f ms %d bytes to %s [%s]",
                 *(fields["method"], fields["path"], answer, fields["ms"], fields["bytes"]),
-                *(fields["client"], fields["request_id"]),
+                *(fields["client"], quoted(fields["request_id"])),
                 extra={"event": "request", **fields},
             )
             if (left_out := self._left_out) and self._waiting.empty():

@@ -114,7 +114,11 @@ def show(key: str, as_json: bool) -> None:
 def rotate(key: str, overlap: float, as_json: bool) -> None:
     """Give a key a new secret, and print its token, which is shown this once."""
     with _office() as office:
-        _print_issued(office.rotate(key, overlap_s=overlap), as_json)
+        issued = office.rotate(key, overlap_s=overlap)
+        _print_issued(issued, as_json)
+        if overlap:
+            until = _date(issued.key.former_until_ms)
+            click.echo(f"the secret before is accepted until {until}: --overlap 0s refuses it at once", err=True)
 
 
 @keys.command()
@@ -169,7 +173,8 @@ def _print_each(found: Sequence[ApiKey | Revoked], as_json: bool) -> None:
             continue
         for name, value in told.items():
             if name.endswith("_ms"):
-                click.echo(f"{name.removesuffix('_ms').replace('_', ' ')}: {_date(value)}")
+                date = "none" if value is None and name == "former_secret_until_ms" else _date(value)
+                click.echo(f"{name.removesuffix('_ms').replace('_', ' ')}: {date}")
             else:
                 click.echo(f"{name}: {printable_line(_told(name, value))}")
 

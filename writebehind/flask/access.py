@@ -30,8 +30,8 @@ _MOST_SHOWN = 300
 NO_KEYS = (
     "WRITEBEHIND_HOST is reached beyond this machine, and there is no API key: let `writebehind keys generate "
     "FILE` make one, and name it in WRITEBEHIND_ROOT_KEY_FILE; or make one by `writebehind keys create NAME "
-    "--allow admin`; or name an issuer of tokens in WRITEBEHIND_JWT_ISSUER; or set "
-    "WRITEBEHIND_INSECURE=true to let everybody in"
+    "--allow admin` while Redis runs (that of `up`: `writebehind up --servers-only`); or name an issuer of tokens "
+    "in WRITEBEHIND_JWT_ISSUER; or set WRITEBEHIND_INSECURE=true to let everybody in"
 )
 #: Where the key of a request stands in its environment, once it is found.
 _KEY = "writebehind.key"

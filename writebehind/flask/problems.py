@@ -20,6 +20,7 @@ from writebehind.errors import RequestError, UnavailableError, WritebehindError
 from writebehind.flask.addresses import path_to_description, path_to_letter
 from writebehind.flask.plain import at_work_on
 from writebehind.logs.events import FAULT
+from writebehind.logs.quoting import quoted
 from writebehind.outage_log import OutageLog
 
 log = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ def note(fields: Mapping[str, Any]) -> None:
 
 def this_request() -> str:
     """This request, for the log: on one line, whatever its path."""
-    return f"{request.method} {quote(request.path, safe='/:')} [{request_id()}]"
+    return f"{request.method} {quote(request.path, safe='/:')} [{quoted(request_id())}]"
 
 
 def log_fields() -> dict[str, Any]:

@@ -34,6 +34,7 @@ from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.hooks import Hooks
 from writebehind.redis.commits import ABSENT, CommitStatus
 from writebehind.redis.receipts import Once, answer_of
+from writebehind.redis.unsettled import Fate
 from writebehind.settings.collection import CollectionSettings
 from writebehind.writing.committing import Committer, WriterParts
 from writebehind.writing.document_check import DocumentCheck
@@ -303,10 +304,21 @@ class Writer:
             letter = left.get(document_id.member)
             if letter is None:
                 became[document_id] = replace(one, durability=Durability.PERSISTED)
+            elif not letter and one.replayed and self._is_discarded(document_id, one.version):
+                became[document_id] = DeadLetterError(
+                    "MongoDB did not take this write, and its dead letter was discarded: with another idempotency "
+                    "key it is a new write",
+                    collection=self._collection,
+                    document_id=document_id.text,
+                    version=one.version,
+                )
             else:
                 refusal = DeadLetter.read(letter)
                 became[document_id] = refusal.error() if refusal else one
         return became
+
+    def _is_discarded(self, document_id: DocumentId, version: int) -> bool:
+        return self._parts.store.unsettled.fate(document_id.member, version) is Fate.DISCARDED
 
     def _patience_ms(self) -> int:
         """The time to wait for MongoDB, ms: so much less than the thread has that what was reached can be told."""

@@ -7,6 +7,7 @@ from flask import Response, request
 
 from writebehind import Pipeline
 from writebehind.access.rights import Right
+from writebehind.access.subjects import Holder
 from writebehind.flask.access import Access, hidden_from, owner_of
 from writebehind.flask.declarations import Routes
 from writebehind.flask.description.operations import content, operation
@@ -40,22 +41,28 @@ def receipts(pipeline: Pipeline, access: Access | None) -> Routes:
     def receipt(idempotency_key: str) -> Response:
         """Ask what has become of a write that had an idempotency key."""
         only("collection", "owner")
+        owner = given().get("owner")
+        if owner is not None and access:
+            access.admit(Right.ADMIN)
         holder = access.holder() if access else None
+        sees_all = owner is not None  # by the right `admin`
         asked = given().get("collection")
         within = [
             one
             for one in (pipeline.settings.collections if asked is None else [asked])
-            if holder is None or any(holder.rights.allow(right, one) for right in (Right.READ, Right.WRITE))
+            if sees_all or _may_know(holder, one)
         ]
-        owner = given().get("owner")
-        if owner is not None and access:
-            access.admit(Right.ADMIN)
-        owner = owner_of(request.environ) if owner is None else owner
-        found = pipeline.receipt(idempotency_key, collections=within, owner=owner)
+        whose = owner_of(request.environ) if owner is None else owner
+        found = pipeline.receipt(idempotency_key, collections=within, owner=whose)
         shown = _shown(idempotency_key, found)
         return Response(orjson.dumps(shown), headers={"Cache-Control": "no-store"}, content_type=JSON)
 
     return routes
+
+
+def _may_know(holder: Holder | None, collection: str) -> bool:
+    """Whether somebody may know of writes to a collection."""
+    return holder is None or any(holder.rights.allow(one, collection) for one in (Right.READ, Right.WRITE))
 
 
 def _shown(key: str, found: KnownWrite) -> dict[str, object]:

@@ -63,6 +63,14 @@ def test_a_request_without_an_id_is_given_one(caplog):
     assert "new" == record.request_id
 
 
+def test_an_id_is_no_field_of_a_line(caplog):
+    """Whatever a client calls its request: in the text it is quoted where it could be taken for more."""
+    given = b"z]: 200 event=keys_lost foo"
+    record = logged(caplog, application(200), Client(headers=((b"x-request-id", given),)))
+    assert given.decode() == record.request_id
+    assert record.getMessage().endswith(f'["{given.decode()}"]')
+
+
 @pytest.mark.parametrize("fails", [True, False])
 def test_a_request_without_an_answer_is_a_line(caplog, fails):
     """One that failed, and one whose client is gone."""

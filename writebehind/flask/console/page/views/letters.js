@@ -134,7 +134,7 @@ export class Letters extends Live {
     const { search, collection, reason, tried } = this.state;
     if (search.trim() || collection || reason) return "None fits.";
     if (status?.dead_letters || (tried && status?.pending)) return "None now: workers try what was replayed.";
-    return status?.pending ? "MongoDB refuses nothing." : "MongoDB has taken everything.";
+    return status?.pending ? "MongoDB refuses nothing." : "None: nothing waits for MongoDB, and it refuses nothing.";
   }
 
   done(text) {
