@@ -51,7 +51,7 @@ class Contender:
 
     def measure(self, method: str, more: int = 0, count: int = 1) -> None:
         """Send requests for a while, for a count of documents that have so many bytes more."""
-        before = self._cpu_seconds()
+        before = self.cpu_seconds()
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "bench.load"),
@@ -63,9 +63,10 @@ class Contender:
         ).stdout.split()
         answered, elapsed = int(done[0]), float(done[1])
         self.rates.append(answered / elapsed)
-        self.microseconds.append((self._cpu_seconds() - before) / answered * 1e6)
+        self.microseconds.append((self.cpu_seconds() - before) / answered * 1e6)
 
-    def _cpu_seconds(self) -> float:
+    def cpu_seconds(self) -> float:
+        """CPU time of the server with its processes so far, seconds."""
         processes = [self.process, *self.process.children(recursive=True)]
         return sum(sum(process.cpu_times()[:2]) for process in processes)
 
