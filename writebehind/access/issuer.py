@@ -137,8 +137,10 @@ class Issuer:
         except TokenKeysError as error:
             raise ConfigurationError(f"WRITEBEHIND_JWT_JWKS: {error}") from None
 
-    def find(self, text: str) -> Subject | None:
-        """The subject of a token; `None` where it is refused, for which the log says why.
+    def find(self, text: str, *, told: bool = True) -> Subject | None:
+        """The subject of a token; `None` where it is refused, for which the log says why if it is to be told.
+
+        If not, it is also `None` for tokens that were not verified before, but for so many in a second.
 
         Raises:
             TokenKeysError: no keys were ever read.
@@ -146,7 +148,7 @@ class Issuer:
         known = self._keys.get()
         if known is None:
             raise TokenKeysError(retry_after_s=AGAIN_S)
-        return self._subject(text, known)
+        return self._subject(text, known, told=told)
 
     def recognise(self, text: str) -> Subject | None:
         """`find` by the keys that are known: nobody is waited for, and nobody is let in by it.
@@ -154,16 +156,13 @@ class Issuer:
         Of tokens that were not verified before, it knows so many in a second, and no more.
         """
         known = self._keys.last
-        if known is None:
-            return None
-        found = known.verified.find(text)
-        if found is None and self._recognised.take():
-            found = self._verified(text, known, told=False)
-        return _unless_ended(found)
+        return None if known is None else self._subject(text, known, told=False)
 
-    def _subject(self, text: str, known: _Known) -> Subject | None:
+    def _subject(self, text: str, known: _Known, *, told: bool) -> Subject | None:
         found = known.verified.find(text)
-        return _unless_ended(self._verified(text, known, told=True) if found is None else found)
+        if found is None and (told or self._recognised.take()):
+            found = self._verified(text, known, told=told)
+        return found if found is not None and time.time() < found.until else None
 
     def _verified(self, text: str, known: _Known, *, told: bool) -> Subject | None:
         from writebehind.access.jose import TokenRefusedError, UnknownSignerError  # noqa: PLC0415 - an extra
@@ -185,10 +184,6 @@ class Issuer:
         if last is not None and data == last.data:
             return last
         return _Known(data, self.tokens.verifier(data), Verified())
-
-
-def _unless_ended(found: Subject | None) -> Subject | None:
-    return found if found is not None and time.time() < found.until else None
 
 
 def check_installed() -> None:

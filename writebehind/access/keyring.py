@@ -79,15 +79,19 @@ class Keyring:
         self._all()
         return self._was_on or bool(self._recorded)
 
-    def find(self, text: str) -> Holder | None:
+    def find(self, text: str, *, told: bool = True) -> Holder | None:
         """The live key whose token this is, or the subject of a token of the issuer, if it is one.
+
+        Args:
+            text: a token, or what was sent as one.
+            told: whether the log is told why it is refused. If not, some that are taken may not be found.
 
         Raises:
             RedisUnavailableError: no key was ever read, and Redis does not answer.
             TokenKeysError: no key of the issuer was ever read.
         """
         if self.issuer is not None and text and not text.startswith(BEGINNING):
-            return self.issuer.find(text)
+            return self.issuer.find(text, told=told)
         key = self._found.get(text) or self._match(text, {})  # the root key is known whether or not Redis answers
         if key is None or key is not self._root:
             known = self._all()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from writebehind.documents import codec
@@ -40,6 +41,10 @@ MOST_FOR_CERTAIN: Final = 10
 MOST_ANSWER_BYTES: Final = 8_192
 #: Receipts that one step forgets, so that nobody waits long for it.
 FORGOTTEN_AT_ONCE = 1_000
+#: What follows member and ETag in an answer without values, BSON; and how much there is around those two.
+_PLAIN_END: Final = codec.encode({"c": False, "v": []})[4:]
+_AROUND: Final = len(codec.encode({"m": "", "e": "", "c": False, "v": []}))
+_LENGTH: Final = Struct("<i")
 #: Of what is no increment.
 NO_VALUES: Final[Mapping[str, Any]] = {}
 
@@ -104,6 +109,8 @@ def answer_of(member: str, etag: str, values: Mapping[str, Any] = NO_VALUES, *, 
     Raises:
         TooMuchWorkError: the values take too much room to be kept for a day.
     """
+    if not values and not created:  # as nearly all are
+        return _plain_answer(member, etag)
     answer = codec.encode({"m": member, "e": etag, "c": created, "v": [list(one) for one in values.items()]})
     if values and len(answer) > MOST_ANSWER_BYTES:
         raise TooMuchWorkError(
@@ -111,6 +118,15 @@ def answer_of(member: str, etag: str, values: Mapping[str, Any] = NO_VALUES, *, 
             f"change fewer fields, or shorter names, so that it has no more than {MOST_ANSWER_BYTES} bytes"
         )
     return answer
+
+
+def _plain_answer(member: str, etag: str) -> bytes:
+    """What `answer_of` packs where nothing else is known, at a fifth of the cost."""
+    named, tag = member.encode(), etag.encode()
+    length, before_name, before_tag = map(
+        _LENGTH.pack, (_AROUND + len(named) + len(tag), len(named) + 1, len(tag) + 1)
+    )
+    return b"".join((length, b"\x02m\0", before_name, named, b"\0\x02e\0", before_tag, tag, b"\0", _PLAIN_END))
 
 
 def name_of(member: str, key: IdempotencyKey) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -152,7 +153,8 @@ def test_who_never_knew_a_key_says_so_and_waits_once(server, monkeypatch):
     assert ours.recognise(by("old")) is None
 
 
-def test_of_whom_is_not_let_in_yet_few_tokens_are_verified(server, verified, monkeypatch):
+@pytest.mark.parametrize("find", [Issuer.recognise, partial(Issuer.find, told=False)])
+def test_where_nobody_is_told_few_tokens_are_verified(server, verified, monkeypatch, caplog, find):
     """To verify one takes half a millisecond of the event loop. Known ones need none, nor do the routes."""
     now = [100.0]
     monkeypatch.setattr(allowance, "monotonic", lambda: now[0])
@@ -162,11 +164,14 @@ def test_of_whom_is_not_let_in_yet_few_tokens_are_verified(server, verified, mon
 
     for _ in range(2):
         verified.clear()
-        assert not [one for _ in range(200) if (one := ours.recognise(wrong))]
-        assert ours.recognise(known)
+        assert not [one for _ in range(200) if (one := find(ours, wrong))]
+        assert find(ours, known)
         assert issuers.MOST_RECOGNISED == len(verified)
         assert ours.find(by("old", sub="bob"))
         now[0] += 1
+    assert "refused" not in caplog.text
+    assert ours.find(wrong) is None
+    assert "a token is refused" in caplog.text
 
 
 def test_a_file_is_read_again(tmp_path, monkeypatch):
