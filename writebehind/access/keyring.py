@@ -100,10 +100,15 @@ class Keyring:
         return key if key is not None and key.is_live(time.time() * 1000) else None
 
     def ended(self, text: str) -> ApiKey | None:
-        """The key whose token this is, where it is revoked or has expired, as keys were read last."""
+        """The key whose token this is, where it is revoked or has expired, or has another secret by now.
+
+        Keys are those that were read last.
+        """
         token, now_ms = Token.parse(text), time.time() * 1000
         key = None if token is None else (self._known or {}).get(token.id)
-        return key if key and token and key.has(token, now_ms) and not key.is_live(now_ms) else None
+        if key is None or token is None or key.accepts(token, now_ms):
+            return None
+        return key if key.has(token, now_ms) or key.had(token) else None
 
     @property
     def has_any(self) -> bool:

@@ -129,6 +129,10 @@ class ApiKey:
         is_former = compare_digest(digest, self.former or "-" * len(digest)) and now_ms < self.former_until_ms
         return is_last or is_former
 
+    def had(self, token: Token) -> bool:
+        """Whether a token is the one before of this key, be it accepted or not."""
+        return compare_digest(token.digest, self.former or "-" * len(token.digest))
+
     def accepts(self, token: Token, now_ms: float) -> bool:
         """Whether a token is one of this key, and that is live; decided in the same time for each secret."""
         return self.has(token, now_ms) and self.is_live(now_ms)

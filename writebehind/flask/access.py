@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import blake2b
@@ -206,6 +207,8 @@ def _why_not(ended: ApiKey | None) -> str:
     """The reason why a token is refused: of a key that has ended, or of none that there is."""
     if ended is None:
         return "a wrong key"
+    if ended.is_live(time.time() * 1000):
+        return "a secret that was replaced"
     return "a key that has expired" if ended.revoked_ms is None else "a key that is revoked"
 
 

@@ -83,17 +83,21 @@ def test_each_refusal_says_why(client, office, file):
     assert "wb_wrong" not in file.read_text()
 
 
-def test_a_refusal_names_the_key_that_has_ended(client, office, file):
+def test_a_refusal_names_the_key_that_has_ended_or_has_another_secret(client, office, file):
     """By its secret: whoever knows its id alone, which is in logs, is nobody who had it."""
     revoked, expired = office.create("revoked", ["users:read"]), office.create("expired", ["*:read"], expires_s=1)
     office.revoke("revoked")
     wait_until(lambda: not expired.key.is_live(time.time() * 1000), "the key's end", 10)
-    for token in (revoked.token, expired.token, revoked.token._replace(secret=expired.token.secret)):
+    rotated = office.create("rotated", ["users:read"])
+    office.rotate("rotated", overlap_s=0)
+    wrong = revoked.token._replace(secret=expired.token.secret)
+    for token in (revoked.token, expired.token, rotated.token, wrong):
         assert 401 == ask(client, "GET", "/v1/users/ada", None, token.text).status_code
 
     assert [
         (revoked.token.id, "a key that is revoked"),
         (expired.token.id, "a key that has expired"),
+        (rotated.token.id, "a secret that was replaced"),
         (None, "a wrong key"),
     ] == [(one.get("key"), one["reason"]) for one in noted(file)]
 
