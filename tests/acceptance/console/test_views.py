@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from contextlib import suppress
 
 import psutil
@@ -134,6 +135,26 @@ def test_a_token_is_sent_and_forgotten(system, chromium):
         assert "sesame" not in kept + page.url
         page.reload()
         expect(page.locator(".banner")).to_contain_text("401: say who you are")
+
+
+def test_a_page_without_a_key_is_not_refused_each_second(system, chromium):
+    """Each refusal is a line of the audit log: it asks again once in a minute, or as soon as it has a key."""
+    with tab(chromium, outage=True) as opened:
+        page, asked = opened.page, Counter()
+
+        def guard(route) -> None:
+            asked[route.request.url.partition("?")[0]] += 1
+            route.fulfill(status=401, json={"title": "Unauthorized", "detail": "say who you are"})
+
+        page.route("**/admin/**", guard)
+        page.clock.install()
+        page.goto(f"{system.stack.url}/console")
+        expect(page.locator(".banner")).to_contain_text("401: say who you are")
+        for _ in range(50):
+            page.clock.run_for(1_000)
+        assert {1} == set(asked.values())
+        page.clock.run_for(15_000)
+        wait_until(lambda: {2} == set(asked.values()), "it to ask again")
 
 
 def give(page, token: str, button: str = "Give a key or token") -> None:

@@ -3,6 +3,9 @@
 import { Component } from "./vendor/preact.js";
 import { ASKER_CHANGED, ApiError, ask } from "./api.js";
 
+/** Who is refused is asked for a key, and until there is another one each question is a refusal in the audit log, ms. */
+const REFUSED_MS = 60_000;
+
 /** An answer that is asked for every so often. A request begins only when the one before it has ended. */
 export class Feed {
   /**
@@ -61,7 +64,8 @@ export class Feed {
     }
     // Nobody looks at a page that is hidden: it asks when it is shown again.
     if (!document.hidden) {
-      this.timer = setTimeout(() => this.refresh(), Math.max(100, this.every - (performance.now() - began)));
+      const every = error?.status === 401 || error?.status === 403 ? REFUSED_MS : this.every;
+      this.timer = setTimeout(() => this.refresh(), Math.max(100, every - (performance.now() - began)));
     }
     this.changed();
   }
