@@ -425,7 +425,9 @@ class Collection:
         """
         wanted, each = strict.durability(durability), strict.each("operations", operations)
         if request is not None:
-            self._writer.begin(request)
+            with self._failed_writes:
+                self._writer.check_offered(wanted)
+                self._writer.begin(request)
         return Bulk(self._writer, self._changer, self._failed_writes, wanted).run(each)
 
     def _patch(

@@ -534,7 +534,7 @@ def test_the_image_does_not_run_as_root():
 def test_receipts_leave_the_memory_to_documents(services):
     """As many as are kept by default take a small part of it, as nothing takes that back for a day."""
     most = Settings.model_fields["idempotency_most"].default * Settings.model_fields["partitions"].default
-    receipt_bytes = 340
+    receipt_bytes = 530
     number, unit = re.fullmatch(r"(\d+)(mb|gb)", options(services["redis"])["--maxmemory"]).groups()
     memory = int(number) << {"mb": 20, "gb": 30}[unit]
     assert most * receipt_bytes < memory / 10

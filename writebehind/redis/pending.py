@@ -310,6 +310,7 @@ class Pending:
         keys_of = (
             *(of.entry(member), of.pending, of.dead, of.dead_counts, of.load(member), of.sent),
             *(of.kept(member), of.crowded, of.counts, of.traces, of.fates),
+            of.clock,
         )
         return Burial(self._wire.run(_BURY, keys_of, (member, version_digits, letter, int(drop_entry), MOST_KEPT)))
 

@@ -131,17 +131,18 @@ class Unsettled:
         return left
 
     @steadily
-    def fate(self, member: str, version: int) -> Fate:
-        """The fate of one version of a member."""
-        ((fate, _),) = self._fates({member: version})
-        return fate
+    def fate(self, member: str, version: int) -> tuple[Fate, bytes]:
+        """The fate of one version of a member, with the dead letter that it is in; b'' for none."""
+        (found,) = self._fates({member: version})
+        return found
 
     def _fates(self, versions: Mapping[str, int]) -> list[tuple[Fate, bytes]]:
         """The fate of each version, with its dead letter, in one round trip."""
         calls = []
         for member, version in versions.items():
             of = self._layout.of(member)
-            calls.append(((of.pending, of.dead, of.fates, of.kept(member)), (member, _digits(version))))
+            keys_of = (of.pending, of.dead, of.fates, of.kept(member), of.entry(member))
+            calls.append((keys_of, (member, _digits(version))))
         return [(Fate(fate.decode()), letter) for fate, letter in self._wire.run_many(_FIND_FATE, calls)]
 
     @steadily

@@ -131,8 +131,8 @@ class Settings(Serving, Servers, BaseSettings):
     idempotency_most: Count = Field(
         2_000,
         description="writes that are known by their `Idempotency-Key` in each partition; of more the last ones, "
-        "and those of the last two minutes, up to ten times as many. Each takes 340 bytes of Redis's memory: "
-        "42 MiB in all with 64 partitions",
+        "and those of the last two minutes, up to ten times as many. Each takes up to 530 bytes of Redis: "
+        "65 MiB in all with 64 partitions",
     )
     tombstone_ttl: Seconds = Field(3600, description="seconds that Redis remembers a deletion already in MongoDB")
     sweep_interval: Seconds = Field(5, description="seconds between two looks for partitions that nobody flushes")

@@ -302,23 +302,29 @@ class Writer:
         became: dict[DocumentId, Written | DeadLetterError] = {}
         for document_id, one in written.items():
             letter = left.get(document_id.member)
-            if letter is None:
+            if one.replayed:  # long ago, perhaps: that nothing waits says nothing of it
+                became[document_id] = self._became(document_id, one)
+            elif letter is None:
                 became[document_id] = replace(one, durability=Durability.PERSISTED)
-            elif not letter and one.replayed and self._is_discarded(document_id, one.version):
-                became[document_id] = DeadLetterError(
-                    "MongoDB did not take this write, and its dead letter was discarded: with another idempotency "
-                    "key it is a new write",
-                    collection=self._collection,
-                    document_id=document_id.text,
-                    version=one.version,
-                )
             else:
                 refusal = DeadLetter.read(letter)
                 became[document_id] = refusal.error() if refusal else one
         return became
 
-    def _is_discarded(self, document_id: DocumentId, version: int) -> bool:
-        return self._parts.store.unsettled.fate(document_id.member, version) is Fate.DISCARDED
+    def _became(self, document_id: DocumentId, one: Written) -> Written | DeadLetterError:
+        fate, letter = self._parts.store.unsettled.fate(document_id.member, one.version)
+        if fate is Fate.SETTLED:
+            return replace(one, durability=Durability.PERSISTED)
+        if fate is Fate.DISCARDED:
+            return DeadLetterError(
+                "MongoDB did not take this write, and its dead letter was discarded: with another idempotency "
+                "key it is a new write",
+                collection=self._collection,
+                document_id=document_id.text,
+                version=one.version,
+            )
+        refusal = DeadLetter.read(letter) if fate is Fate.DEAD else None
+        return refusal.error() if refusal else one
 
     def _patience_ms(self) -> int:
         """The time to wait for MongoDB, ms: so much less than the thread has that what was reached can be told."""

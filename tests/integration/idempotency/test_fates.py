@@ -47,6 +47,7 @@ class History:
 
     store: Store
     id: DocumentId
+    random: Random
     versions: dict[str, int] = field(default_factory=dict)
     seen: frozenset[str] = frozenset()
     pending: Entry | None = None
@@ -76,6 +77,14 @@ class History:
         self.pending, self.in_mongodb = None, self.seen
         self.persisted |= self.seen
 
+    def supersede(self) -> None:
+        """A late flusher settles what MongoDB has something else in the place of; a newer write waits."""
+        assert self.pending
+        late = self.pending
+        self.write("a later one", keyed=False)
+        settled = Settled(self.id.member, late.version_digits, 60_000, is_superseded=True)
+        self.store.pending.settle(0, [settled], delay_ms=0)
+
     def refuse(self) -> None:
         self._bury(Reason.REFUSED)
         self.refused = self.pending
@@ -89,9 +98,11 @@ class History:
     def lose(self) -> None:
         """The entry of what is pending is deleted by other hands."""
         self.store._wire.call("DEL", OF.entry(self.id.member))
-        letter = DeadLetter.lost(self.id.member)
+        letter = replace(DeadLetter.lost(self.id.member), version=self.random.choice((1, 1 << 51)))  # any clock
+        before = set(self.letters)
         assert Burial.BURIED is self.store.pending.bury(self.id.member, "", letter.dump())
-        self.letters[letter.version] = self.seen
+        (version,) = {one.letter.version for one in letters_of(self.store).of(self.id)} - before
+        self.letters[version] = self.seen
         self.pending, self.seen = None, self.in_mongodb
 
     def lose_the_refused(self) -> None:
@@ -133,7 +144,7 @@ class History:
         name = f"key-{len(self.versions)}"
         any_letter = random.choice([*self.letters]) if self.letters else 0
         if self.pending:
-            ends = [self.settle, self.settle, self.refuse, self.conflict, self.lose]
+            ends = [self.settle, self.settle, self.refuse, self.conflict, self.lose, self.supersede]
         else:
             ends = [self.lose_the_refused] if self.refused else []
         if self.letters:
@@ -148,7 +159,7 @@ class History:
         return Fate.PENDING if self.pending and name in self.seen else Fate.DISCARDED
 
     def said(self) -> dict[str, Fate]:
-        return {name: self.store.unsettled.fate(self.id.member, one) for name, one in self.versions.items()}
+        return {name: self.store.unsettled.fate(self.id.member, one)[0] for name, one in self.versions.items()}
 
 
 @pytest.mark.parametrize(
@@ -157,7 +168,7 @@ class History:
 def test_histories(store, number):
     """A receipt is persisted if MongoDB was given a state with its write in it; and else where that stands."""
     random = Random(number)
-    history = History(store, DocumentId.of("users", f"one@{number}/é"))
+    history = History(store, DocumentId.of("users", f"one@{number}/é"), random)
     for _ in range(STEPS):
         random.choice(history.steps(random))()
         said, expected = history.said(), {name: history.expected(name) for name in history.versions}
@@ -179,6 +190,9 @@ def test_of_a_letter_that_is_discarded(pipeline, users):
     letter = DeadLetter(ada.member, Reason.REFUSED, 0, "why", entry.version, entry.kind, 1, time.time())
     assert Burial.BURIED is pending.bury(ada.member, entry.version_digits, letter.dump())
     assert {ReceiptState.DEAD_LETTER} == {pipeline.receipt(one).state for one in (KEY, "coalesced")}
+    for key in (KEY, "coalesced"):
+        with pytest.raises(DeadLetterError):
+            users.increment("ada", {"n": 1}, key=key, durability="persisted")
 
     assert 1 == pipeline.dead_letters.discard([pipeline.dead_letters.show(ada)])
     users.put("ada", {"n": 7}, durability="persisted")
@@ -187,6 +201,31 @@ def test_of_a_letter_that_is_discarded(pipeline, users):
     with pytest.raises(DeadLetterError, match="was discarded"):
         users.increment("ada", {"n": 1}, key=KEY, durability="persisted")
     assert users.increment("ada", {"n": 1}, key=KEY).written.replayed
+
+
+@pytest.mark.parametrize("ends", ["refuse", "discard", "settle"])
+def test_a_smaller_number_may_come_later(store, ends):
+    """A number from elsewhere that was shown of a document says nothing of the writes that follow."""
+    history = History(store, DocumentId.of("users", "ada"), Random(0))
+    shown = replace(
+        Entry.loaded(codec.encode({"_id": "ada"}), 0), version=(time.time_ns() // 1000) + 3_600_000_000
+    )
+    store._wire.call("SET", OF.entry(history.id.member), shown.value)
+    history.write("first", keyed=True)
+    history.settle()
+    store._wire.call("DEL", OF.entry(history.id.member))
+    history.write("second", keyed=True)
+    assert history.versions["second"] < history.versions["first"]
+    assert Fate.PENDING is history.said()["second"]
+    if ends == "settle":
+        history.settle()
+    else:
+        history.refuse()
+        assert Fate.DEAD is history.said()["second"]
+    if ends == "discard":
+        history.discard(history.versions["second"])
+    expected = {"refuse": Fate.DEAD, "discard": Fate.DISCARDED, "settle": Fate.SETTLED}[ends]
+    assert expected is history.said()["second"]
 
 
 def test_of_a_write_that_others_come_after(pipeline, users):

@@ -127,6 +127,31 @@ def test_more_than_can_be_kept_are_refused(pipeline, users):
     assert -1 == users.get("ada")["n"]
 
 
+def test_old_ones_are_in_nobodys_way(pipeline, users):
+    """Where the settings allow fewer than there are, old receipts refuse no write, and maintenance takes them."""
+    for number in range(30):
+        users.put("ada", {}, key=f"{number}")
+    age(pipeline, KEPT_FOR_CERTAIN_MS)
+    pipeline.store.receipts.most = 1
+
+    users.put("ada", {}, key="new")
+    assert (27, 27) == held(pipeline)
+    pipeline.store.receipts.forget_old()
+    assert (1, 1) == held(pipeline)
+
+
+def test_the_same_key_a_day_later(pipeline, users):
+    """It is another document's now, and nothing is left of what was known of the first."""
+    users.put("ada", {}, key="daily")
+    age(pipeline, pipeline.store.receipts.life_ms)
+    beside = next(
+        one for one in map(str, range(1000)) if in_partition_of(pipeline, f"users/s:{one}", "users/s:ada")
+    )
+    users.put(beside, {}, key="daily")
+    fates = pipeline.store._wire.call("HKEYS", keys_of(pipeline).fates)
+    assert [f"users/s:{beside}".encode()] == fates
+
+
 def test_a_fewer_number(pipeline, users):
     """Where fewer are to be kept than there are, each write forgets some."""
     for number in range(8):

@@ -33,6 +33,12 @@ REFUSED: dict[str, tuple[list[tuple[str, ...]], tuple[str, ...], tuple[object, .
         ("t", "0000000000000001N", 9_000, "users/s:a", 9_000, "", 0, 0),
         3,
     ),
+    "note_request": (
+        [],
+        ("{k}:receipts", "{k}:receipts_at", "{k}:fates", "{k}:counts"),
+        ("users/key", "0" * 49, 9_000, 9, 90, 1_000),
+        None,
+    ),
     "fill_derived": ([TOKEN], ("{k}:alias", "{k}:load"), ("t", "users/s:a", 9_000), None),
     "add_samples": ([], ("{k}:consistency", "{k}:inconsistent"), (9, 9, 1, "users looks", 1, "one"), None),
     "receive_keys": (

@@ -7,18 +7,23 @@
 -- beside it, and no write touches either.
 --
 -- KEYS  1 entry  2 pending  3 dead  4 dead_counts  5 load  6 sent  7 kept  8 crowded  9 counts  10 traces  11 fates
+--       12 clock
 -- ARGV  1 member  2 version in the entry ('' when it is gone)
---       3 the dead letter: 16 digits of version, then JSON
+--       3 the dead letter: 16 digits of version, then JSON; of an entry that is gone the last version of the partition counts
 --       4 '1' to drop the entry, because MongoDB has what stands
 --       5 how many documents are kept of a member when no new write is taken
 -- Returns 1
 --       0  there is another version, which stays as it is
 --       2  it is not pending any more: another flusher has settled it, and it is dropped all the same where that was
 --          asked for; or it is a dead letter already, whose body is nowhere else, and stays
--- include: count, note_apart
+-- include: count, note_apart, last_version
 local entry, pending, dead, counts, load, sent = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local kept, crowded = KEYS[7], KEYS[8]
 local member, version, letter = ARGV[1], ARGV[2], ARGV[3]
+if version == '' then  -- not before any write that was lost with it, and not after any later one, whatever the caller's clock says
+  local last = last_version(redis.call('GET', KEYS[12]))
+  if last > 0 then letter = string.format('%016.0f', last) .. string.sub(letter, 17) end
+end
 local collection, id = string.match(member, '^([^/]*)(/.*)$')
 
 if redis.call('GETRANGE', entry, 0, 15) ~= version then

@@ -22,7 +22,7 @@
 --       {'repeated', version, receipt, ''}  the same request was committed before, with this receipt
 --       {'another', '', '', ''}             another request with the same idempotency key was
 --       {'busy', ms, '', ''}                too many receipts are too new to be forgotten: in so long one is not
--- include: now_us, last_version, issue_version, issue_ticket, keep_lost_letter, count, count_write, forget_oldest, note_last
+-- include: now_us, last_version, issue_version, issue_ticket, keep_lost_letter, count, count_write, forget_fate, forget_oldest, room_after, note_last
 local entry, pending, clock, scheduled, dead, load = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local member, condition = ARGV[1], ARGV[3]
 local key, receipts, receipts_at, fates = ARGV[12], KEYS[13], KEYS[14], KEYS[15]
@@ -33,7 +33,8 @@ if key then  -- before anything else: what is there was answered, whatever has b
   local until_ms = math.floor(now / 1000) - ARGV[15]  -- receipts of up to then are over
   local receipt = redis.call('HGET', receipts, key)
   if receipt and tonumber(redis.call('ZSCORE', receipts_at, key) or '-inf') > until_ms then
-    if string.sub(receipt, 18, 49) ~= ARGV[13] then return {'another', '', '', ''} end
+    local is_of_several = string.sub(receipt, 1, 16) == string.rep('0', 16)  -- see note_request
+    if is_of_several or string.sub(receipt, 18, 49) ~= ARGV[13] then return {'another', '', '', ''} end
     -- WAIT is about what this connection has written.
     if ARGV[19] == '1' then redis.call('HSET', receipts, key, receipt) end
     return {'repeated', string.sub(receipt, 1, 16), receipt, ''}
@@ -42,10 +43,9 @@ if key then  -- before anything else: what is there was answered, whatever has b
   local old_ms = math.floor(now / 1000) - ARGV[18]
   local _, early, left = forget_oldest(receipts, receipts_at, fates, until_ms, ARGV[16] - 1, 4, old_ms)
   count(KEYS[11], 'evicted_receipts', early)
-  if left >= tonumber(ARGV[17]) then
-    local oldest = redis.call('ZRANGE', receipts_at, 0, 0, 'WITHSCORES')[2] or old_ms
-    return {'busy', math.floor(oldest - old_ms), '', ''}
-  end
+  local wait_ms = room_after(receipts_at, left, tonumber(ARGV[17]), old_ms)
+  if wait_ms then return {'busy', wait_ms, '', ''} end
+  if receipt then forget_fate(fates, receipt) end  -- it is over, and replaced
   fate = redis.call('HGET', fates, member)
 end
 

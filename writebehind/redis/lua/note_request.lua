@@ -6,19 +6,18 @@
 --       4 how many receipts are kept in this partition, and 5 how many at all: all are for 6 so long, ms
 -- Returns 'new', 'same' where it is noted already, 'another' where a request with this key is that is another one
 --         or ms, where too many receipts are too new to be forgotten: in so long one is not
--- include: now_ms, count, forget_oldest
+-- include: now_ms, count, forget_fate, forget_oldest, room_after
 local receipts, receipts_at, key = KEYS[1], KEYS[2], ARGV[1]
 local now = now_ms()
 local receipt = redis.call('HGET', receipts, key)
 if receipt and tonumber(redis.call('ZSCORE', receipts_at, key) or '-inf') > now - ARGV[3] then
   return string.sub(receipt, 18, 49) == string.sub(ARGV[2], 18, 49) and 'same' or 'another'
 end
-local _, early, left = forget_oldest(receipts, receipts_at, KEYS[3], now - ARGV[3], ARGV[4] - 1, 4, now - ARGV[6])
+local old_ms = now - ARGV[6]
+local _, early, left = forget_oldest(receipts, receipts_at, KEYS[3], now - ARGV[3], ARGV[4] - 1, 4, old_ms)
 count(KEYS[4], 'evicted_receipts', early)
-if left >= tonumber(ARGV[5]) then
-  local oldest = redis.call('ZRANGE', receipts_at, 0, 0, 'WITHSCORES')[2] or now
-  return tostring(math.max(1, math.floor(oldest - now + ARGV[6])))
-end
+local wait_ms = room_after(receipts_at, left, tonumber(ARGV[5]), old_ms)
+if wait_ms then return tostring(wait_ms) end
 redis.call('HSET', receipts, key, ARGV[2])
 redis.call('ZADD', receipts_at, now, key)
 return 'new'

@@ -18,7 +18,7 @@
 --       {'changed', '', ''}  the letter is another one by now, or gone
 --       {'lost', '', ''}     its document is not there any more: there is nothing to try
 --       {'newer', '', ''}    there is a newer write of the document, which MongoDB does not have; or a newer letter
--- include: now_us, last_version, issue_version, issue_ticket, count
+-- include: now_us, last_version, issue_version, issue_ticket, count, note_apart
 local entry, pending, dead, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local scheduled, clock, load, kept, crowded = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local member, name, at = ARGV[1], ARGV[2], string.sub(ARGV[3], 1, 16)
@@ -42,6 +42,7 @@ elseif there ~= at then
 end
 
 local now = now_us()
+if is_kept then note_apart(KEYS[12], member, at, true) end
 local fate = is_kept and redis.call('HGET', KEYS[12], member) or ''
 if is_kept then
   local deleted = tonumber(redis.call('ZSCORE', KEYS[10], member) or '0')
