@@ -36,7 +36,7 @@ LIFE_MS, MOST = 86_400_000, 2_000
 #: Who repeats a request does so within this time, ms, so receipts are kept for it however many there are: twice as
 #: long as `until_answered` goes on by default. Up to so many times `MOST` are; other keys are refused then.
 KEPT_FOR_CERTAIN_MS: Final = 120_000
-MOST_FOR_CERTAIN: Final = 10
+MOST_FOR_CERTAIN: Final = 50
 #: The longest answer that is kept, with values, bytes: an id has up to 512.
 MOST_ANSWER_BYTES: Final = 8_192
 #: Receipts that one step forgets, so that nobody waits long for it.

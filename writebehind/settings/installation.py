@@ -131,7 +131,7 @@ class Settings(Serving, Servers, BaseSettings):
     idempotency_most: Count = Field(
         2_000,
         description="writes that are known by their `Idempotency-Key` in each partition; of more the last ones, "
-        "and those of the last two minutes, up to ten times as many. Each takes up to 530 bytes of Redis: "
+        "and those of the last two minutes, up to fifty times as many. Each takes up to 530 bytes of Redis: "
         "65 MiB in all with 64 partitions",
     )
     tombstone_ttl: Seconds = Field(3600, description="seconds that Redis remembers a deletion already in MongoDB")
