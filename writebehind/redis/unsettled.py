@@ -114,7 +114,6 @@ class Unsettled:
         names = dict.fromkeys(one for part in found for some in part for one in some if one.startswith(prefix))
         return [one.decode(errors="replace") for one in names]  # once each: while partitions grow there are copies
 
-    @steadily
     def unreached(self, versions: Mapping[str, int]) -> dict[str, bytes]:
         """Which of these versions of members MongoDB does not have, in one round trip.
 
@@ -123,27 +122,25 @@ class Unsettled:
             is a dead letter, or one that it was in was discarded.
         """
         left = {}
-        for (member, version), (fate, letter) in zip(versions.items(), self._fates(versions), strict=True):
+        for member, (fate, letter) in self.fates(versions).items():
             if fate is Fate.DISCARDED or fate is Fate.PENDING:
                 left[member] = b""
             elif fate is Fate.DEAD:
-                left[member] = letter if letter.startswith(_digits(version).encode()) else b""
+                left[member] = letter if letter.startswith(_digits(versions[member]).encode()) else b""
         return left
 
     @steadily
-    def fate(self, member: str, version: int) -> tuple[Fate, bytes]:
-        """The fate of one version of a member, with the dead letter that it is in; b'' for none."""
-        (found,) = self._fates({member: version})
-        return found
-
-    def _fates(self, versions: Mapping[str, int]) -> list[tuple[Fate, bytes]]:
-        """The fate of each version, with its dead letter, in one round trip."""
+    def fates(self, versions: Mapping[str, int]) -> dict[str, tuple[Fate, bytes]]:
+        """The fate of a version of each member, and the dead letter that it is in or b'', in one round trip."""
         calls = []
         for member, version in versions.items():
             of = self._layout.of(member)
             keys_of = (of.pending, of.dead, of.fates, of.kept(member), of.entry(member))
             calls.append((keys_of, (member, _digits(version))))
-        return [(Fate(fate.decode()), letter) for fate, letter in self._wire.run_many(_FIND_FATE, calls)]
+        found = self._wire.run_many(_FIND_FATE, calls)
+        return {
+            member: (Fate(fate.decode()), letter) for member, (fate, letter) in zip(versions, found, strict=True)
+        }
 
     @steadily
     def standing(self, member: str) -> tuple[bytes | None, bool, bool]:

@@ -61,7 +61,7 @@ def known_write(store: Store, key: str, collections: Iterable[str], owner: str) 
     receipt = store.receipts.find(key, collections, owner)
     if receipt is None:
         return KnownWrite(ReceiptState.UNKNOWN)
-    fate, _ = store.unsettled.fate(receipt.member, receipt.version)
+    fate, _ = store.unsettled.fates({receipt.member: receipt.version})[receipt.member]
     state = _STATES[fate]
     document_id = DocumentId.from_member(receipt.member)
     return KnownWrite(state, document_id.collection, document_id.text, receipt.version, receipt.etag)

@@ -299,11 +299,14 @@ class Writer:
         versions = {document_id.member: one.version for document_id, one in written.items()}
         with bounded():  # what is committed must not begin anew for the size of a document in its way
             left = self._parts.flusher.persist(versions, timeout_ms=self._patience_ms())
+        # Of a write that was made long ago, perhaps, it says nothing that none of it waits.
+        repeated = {one.member: versions[one.member] for one, made in written.items() if made.replayed}
+        fates = self._parts.store.unsettled.fates(repeated) if repeated else {}
         became: dict[DocumentId, Written | DeadLetterError] = {}
         for document_id, one in written.items():
             letter = left.get(document_id.member)
-            if one.replayed:  # long ago, perhaps: that nothing waits says nothing of it
-                became[document_id] = self._became(document_id, one)
+            if document_id.member in fates:
+                became[document_id] = self._became(document_id, one, *fates[document_id.member])
             elif letter is None:
                 became[document_id] = replace(one, durability=Durability.PERSISTED)
             else:
@@ -311,8 +314,10 @@ class Writer:
                 became[document_id] = refusal.error() if refusal else one
         return became
 
-    def _became(self, document_id: DocumentId, one: Written) -> Written | DeadLetterError:
-        fate, letter = self._parts.store.unsettled.fate(document_id.member, one.version)
+    def _became(
+        self, document_id: DocumentId, one: Written, fate: Fate, letter: bytes
+    ) -> Written | DeadLetterError:
+        """A repeated write by its fate."""
         if fate is Fate.SETTLED:
             return replace(one, durability=Durability.PERSISTED)
         if fate is Fate.DISCARDED:

@@ -13,6 +13,7 @@ from tests.commits import commit_one
 from tests.dead_letters import letters_of
 from tests.integration.idempotency.conftest import KEY
 from tests.tiers import long
+from writebehind import BulkOperation
 from writebehind.documents import codec
 from writebehind.documents.entry import Entry
 from writebehind.documents.idempotency import IdempotencyKey
@@ -159,7 +160,8 @@ class History:
         return Fate.PENDING if self.pending and name in self.seen else Fate.DISCARDED
 
     def said(self) -> dict[str, Fate]:
-        return {name: self.store.unsettled.fate(self.id.member, one)[0] for name, one in self.versions.items()}
+        of = self.id.member
+        return {name: self.store.unsettled.fates({of: one})[of][0] for name, one in self.versions.items()}
 
 
 @pytest.mark.parametrize(
@@ -226,6 +228,21 @@ def test_a_smaller_number_may_come_later(store, ends):
         history.discard(history.versions["second"])
     expected = {"refuse": Fate.DEAD, "discard": Fate.DISCARDED, "settle": Fate.SETTLED}[ends]
     assert expected is history.said()["second"]
+
+
+def test_a_bulk_that_is_repeated_asks_once(pipeline, users, monkeypatch):
+    """For what has become of all its writes, in one round trip; each is told as it is."""
+    items = [BulkOperation("put", one, {"n": 1}, key=f"key of {one}") for one in map(str, range(5))]
+    users.bulk(items)
+    asked = []
+    fates = pipeline.store.unsettled.fates
+    monkeypatch.setattr(pipeline.store.unsettled, "fates", lambda of: asked.append(len(of)) or fates(of))
+    pipeline.flusher.flush(pipeline.store.partition_of("users/s:0"))
+
+    again = users.bulk(items, durability="persisted")
+
+    assert [(True, "persisted")] * 5 == [(one.replayed, one.durability) for one in again]
+    assert 5 == asked[-1]
 
 
 def test_of_a_write_that_others_come_after(pipeline, users):

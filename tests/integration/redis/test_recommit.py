@@ -105,7 +105,7 @@ def test_a_receipt_comes_back_to_what_is_there(store, member):
     assert Status.THERE is recommit(store, lost)
     assert lost.version == store.receipts.of(member, KEY).receipt.version
     settle(store, member, lost.version)
-    assert Fate.SETTLED is store.unsettled.fate(member, lost.version)[0]
+    assert Fate.SETTLED is store.unsettled.fates({member: lost.version})[member][0]
 
 
 def test_what_a_newer_write_saw_is_known_by_its_key(store, member):

@@ -18,6 +18,7 @@ local _, early, left = forget_oldest(receipts, receipts_at, KEYS[3], now - ARGV[
 count(KEYS[4], 'evicted_receipts', early)
 local wait_ms = room_after(receipts_at, left, tonumber(ARGV[5]), old_ms)
 if wait_ms then return tostring(wait_ms) end
+if receipt then forget_fate(KEYS[3], receipt) end  -- it is over, and replaced
 redis.call('HSET', receipts, key, ARGV[2])
 redis.call('ZADD', receipts_at, now, key)
 return 'new'
