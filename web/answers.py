@@ -45,17 +45,28 @@ class Answer:
         self.data = b"".join(parts)
 
 
-def call(application: Application, scope: Scope, body: bytes, refusal: HTTPException | None = None) -> Answer:
-    """Have an application answer a request, or word its refusal; the answer has its first piece."""
+def environ_for(scope: Scope, body: bytes) -> dict[str, Any]:
+    """The environment of a request, with what the server has noted of it."""
     environ = environ_of(scope, body)
-    environ |= {name: scope[name] for name in (NOTED, SPEND) if name in scope}
+    for name in (NOTED, SPEND):
+        if name in scope:
+            environ[name] = scope[name]
+    return environ
+
+
+def encoded(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Headers in ASGI's terms."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+
+def call(application: Application, environ: dict[str, Any], refusal: HTTPException | None = None) -> Answer:
+    """Have an application answer a request, or word its refusal; the answer has its first piece."""
     if refusal is not None:
         environ[REFUSAL] = refusal
     begun: list[tuple[int, Headers]] = []
 
     def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> None:
-        encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        begun.append((int(status[:3]), encoded))
+        begun.append((int(status[:3]), encoded(headers)))
 
     try:
         written = application(environ, start_response)

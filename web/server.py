@@ -26,12 +26,13 @@ from werkzeug.exceptions import (
 )
 
 from web.access_log import AccessLog
-from web.answers import PIECE, Answer, Application, call, nothing
-from web.app import create_app
+from web.answers import PIECE, Answer, Application, call, encoded, environ_for, nothing
+from web.app import ROUTE, create_app
 from web.cors import shared
 from web.counting import CROWDED, LATE, NO_ROUTE, Requests
 from web.crowding import Crowd, peer_of
 from web.environ import Headers, Scope, announced
+from web.hot_path import HERE, HotPath
 from web.large import Known, return_large_blocks
 from web.limits import FREE, Door, Entry, refused, told
 from web.sockets import allow_connections, bound_untaken
@@ -52,6 +53,7 @@ from writebehind.logs.audit import begin_audit
 from writebehind.logs.fields import add_source
 from writebehind.mongodb.waiting import Places, wait_in
 from writebehind.monitoring.watchers import Watchers
+from writebehind.redis.lanes import Lanes
 from writebehind.settings.urls import redacted
 from writebehind.tallies.tallies import Tallies
 
@@ -83,7 +85,8 @@ def create_server() -> ServerApplication:
     limit = Limit(settings.client_rate, settings.client_window, settings.client_concurrency)
     clients = Clients(limit, pipeline.store.spending)
     door = Door(clients, pipeline.keyring, frozenset(settings.cors_origins))
-    server = Server(app, settings, pipeline.tallies, door)
+    hot = app.wsgi_app if isinstance(app.wsgi_app, HotPath) else None
+    server = Server(app, settings, pipeline.tallies, door, hot)
     watches = {"admission": pipeline.watch_admission, "limits": clients.watch}
     if pipeline.login is not None:
         watches["login"] = pipeline.login.watch
@@ -105,7 +108,12 @@ class Server:
     """An ASGI application that calls a WSGI application."""
 
     def __init__(
-        self, application: Application, settings: Settings, tallies: Tallies, door: Door | None = None
+        self,
+        application: Application,
+        settings: Settings,
+        tallies: Tallies,
+        door: Door | None = None,
+        hot: HotPath | None = None,
     ) -> None:
         """Serve this application with the threads and the patience that the settings say, and count in tallies.
 
@@ -114,9 +122,13 @@ class Server:
             settings: its threads, patience and bounds.
             tallies: count requests.
             door: holds clients to their limits; without it there are none.
+            hot: answers in the event loop what it can; without it, threads answer all.
         """
         self._requests = Requests(tallies)
         self._application = application
+        #: Answers in the loop what takes no thread.
+        self._hot = hot
+        self._lanes = Lanes(settings.redis_timeout_ms)
         self._door = door
         self._most_bytes = max(settings.max_bulk_bytes, settings.max_document_bytes)
         self._patience_ms = settings.request_timeout_ms
@@ -219,7 +231,7 @@ class Server:
         transfer.moved(len(message["body"]))
         return message
 
-    async def _answer(
+    async def _answer(  # noqa: PLR0911 - each of them ends it
         self, transfer: Transfer, scope: Scope, body: bytes, refusal: HTTPException | None, entry: Entry
     ) -> Answer:
         """The application's answer, or a 503 when it is late; or a 429."""
@@ -235,8 +247,14 @@ class Server:
         target = scope["raw_path"] + b"?" + scope["query_string"] if scope["method"] != "POST" else b""
         try:
             if target not in self._known_large:
+                environ = environ_for(scope, body)
+                transfer.at_work = True  # it does not stand still
+                done = await self._answer_here(environ)
+                transfer.at_work = False
+                if done is not None:
+                    return done
                 threads = self._threads(scope, len(body))
-                work = partial(self._call, scope, body, until=transfer.deadline)
+                work = partial(self._call, environ, until=transfer.deadline)
                 if (answer := await self._transfers.carry_out(transfer, threads, work)) is not None:
                     return answer
             return await self._alone(transfer, scope, body, target)
@@ -248,6 +266,16 @@ class Server:
             self._requests.refused(error)
             return await self._refusal(scope, error)
 
+    async def _answer_here(self, environ: dict[str, Any]) -> Answer | None:
+        """The answer to a request that takes no thread, if it is one."""
+        if self._hot is None or environ["REQUEST_METHOD"] not in HERE:
+            return None
+        found = await self._hot.answer_here(environ, self._lanes)
+        if found is None:
+            return None
+        status, headers, data = found
+        return Answer(status, encoded(headers), data, None, nothing, environ[ROUTE])
+
     async def _alone(self, transfer: Transfer, scope: Scope, body: bytes, target: bytes) -> Answer:
         """The application's answer, made in the thread for large documents.
 
@@ -258,14 +286,14 @@ class Server:
         if target:
             self._known_large.add(target)
         self._transfers.hold(transfer, len(body))
-        work = partial(self._call_alone, scope, body, until=transfer.deadline)
+        work = partial(self._call_alone, environ_for(scope, body), until=transfer.deadline)
         answer = await self._transfers.carry_out(transfer, self._large, work)
         if len(answer.data) <= MEBIBYTE and scope["method"] == "GET":
             self._known_large.forget(target)
         return answer
 
     async def _refusal(self, scope: Scope, error: HTTPException) -> Answer:
-        return await self._apart.run(partial(self._call_alone, scope, b"", error))
+        return await self._apart.run(partial(self._call_alone, environ_for(scope, b""), error))
 
     def _threads(self, scope: Scope, size: int) -> Threads:
         method, path = scope["method"], scope["path"]
@@ -275,21 +303,21 @@ class Server:
             return self._operating
         return self._watching.get(path, self._one)
 
-    def _call(self, scope: Scope, body: bytes, *, until: float) -> Answer | None:
+    def _call(self, environ: dict[str, Any], *, until: float) -> Answer | None:
         """Call the application, in a thread; `None` where that has to be the one for large documents."""
         try:
             with bounded(LARGE_BYTES):
-                return self._call_alone(scope, body, until=until)
+                return self._call_alone(environ, until=until)
         except TakesMuchError as error:
             clear_frames(error.__traceback__)  # which hold what was read, and each other
             return None
 
     def _call_alone(
-        self, scope: Scope, body: bytes, refusal: HTTPException | None = None, *, until: float = inf
+        self, environ: dict[str, Any], refusal: HTTPException | None = None, *, until: float = inf
     ) -> Answer:
         """Call the application, in a thread that may read any document; what that waits for ends then."""
         with ends_at(until):
-            return call(self._application, scope, body, refusal)
+            return call(self._application, environ, refusal)
 
     async def _hand_out(
         self, transfer: Transfer, scope: Scope, answer: Answer, receive: Receive, send: Send

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import BaseModel
 
@@ -19,6 +19,7 @@ from writebehind.errors import (
     DeadLetterError,
     InvalidArgumentError,
     InvalidIdError,
+    RedisUnavailableError,
     RequestError,
     UnavailableError,
     UnknownQueryError,
@@ -31,6 +32,7 @@ from writebehind.querying.pages import Page
 from writebehind.querying.unique_fields import Lookups
 from writebehind.reading.failures import FailedReads
 from writebehind.reading.read import Read
+from writebehind.redis.round_trip import RoundTrip
 from writebehind.settings.collection import CollectionSettings
 from writebehind.strict import UNCONDITIONAL
 from writebehind.writing.bulk import Bulk, BulkOperation, BulkResult
@@ -141,6 +143,14 @@ class Collection:
         except UnavailableError as error:
             self._failed_reads.note(error)
             raise
+
+    def read_trip(self, given: object, *, most_bytes: int) -> RoundTrip[Read] | None:
+        """`read` in two halves, of a document of so many bytes that Redis has; `None` where it may take more.
+
+        Raises:
+            InvalidIdError: it is no id of this collection.
+        """
+        return self._reader.trip(self._writer.id(given), self.settings, most_bytes)
 
     def read_many(self, given: Iterable[object]) -> tuple[list[Entry], bool]:
         """The entries of several documents, in their order; and whether Redis was bypassed. Raises as `get`."""
@@ -273,6 +283,25 @@ class Collection:
             entry = self._writer.entry(document_id, document)
             written = self._writer.write(document_id, entry, wanted, if_match=etags, if_absent=if_absent, key=once)
             return self._persisted(document_id, written, wanted)
+
+    def puts_by_trips(self) -> bool:
+        """Whether `put_trip` makes one, as far as is known before a document is looked at."""
+        return self._writer.makes_trips()
+
+    def put_trip(self, given: object, document: Storable, *, key: Key = None) -> RoundTrip[Written] | None:
+        """`put` in two halves, without a condition and as durable as the settings say.
+
+        `None` where it may take more than a round trip. Raises as `put` where the document or the id is wrong.
+        """
+        document_id = self._writer.id(given)
+        once = request_key(key, "put", document_id, document, (), False)
+        with self._failed_writes:
+            entry = self._writer.entry(document_id, document)
+            return self._writer.trip(document_id, entry, once, self._fail)
+
+    def _fail(self, error: RedisUnavailableError) -> NoReturn:
+        with self._failed_writes:
+            raise error
 
     def create(
         self, document: Storable, *, durability: Durability | str | None = None, key: Key = None

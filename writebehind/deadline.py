@@ -11,15 +11,53 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
+from typing import Final
+
+
+class WouldWaitError(BaseException):
+    """A thread would wait that must not. No handler of errors is to answer it."""
 
 
 class _Thread(threading.local):
-    """The deadline of a thread, by the monotonic clock, seconds."""
+    """The deadline of a thread, by the monotonic clock, seconds; and whether it may wait at all."""
 
     until = inf
+    may_wait = True
 
 
 _thread = _Thread()
+
+
+class _Never:
+    """Lets a thread wait for nobody in a block, such as that of an event loop, in which all would wait with it."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Wait for nobody from here on."""
+        _thread.may_wait = False
+
+    def __exit__(self, *_: object) -> None:
+        """Wait as before."""
+        _thread.may_wait = True
+
+
+NEVER_WAITS: Final = _Never()
+
+
+def may_wait() -> bool:
+    """Whether this thread may wait for others."""
+    return _thread.may_wait
+
+
+def about_to_wait() -> None:
+    """Say that this thread is about to wait for a server.
+
+    Raises:
+        WouldWaitError: it must not.
+    """
+    if not _thread.may_wait:
+        raise WouldWaitError
 
 
 @contextmanager

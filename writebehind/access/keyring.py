@@ -79,6 +79,14 @@ class Keyring:
         self._all()
         return self._was_on or bool(self._recorded)
 
+    def is_known(self, text: str | None) -> bool:
+        """Whether `is_on`, and `find` of a token that a request has, wait for nobody and take no time."""
+        if self.issuer is not None and text and not text.startswith(BEGINNING):
+            return self.issuer.is_known(text)
+        if self._root is not None and text is not None and self._found.get(text) is self._root:
+            return True
+        return self._known is not None and time.monotonic() < self._due
+
     def find(self, text: str, *, told: bool = True) -> Holder | None:
         """The live key whose token this is, or the subject of a token of the issuer, if it is one.
 

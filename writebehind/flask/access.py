@@ -35,7 +35,7 @@ NO_KEYS = (
     "in WRITEBEHIND_JWT_ISSUER; or set WRITEBEHIND_INSECURE=true to let everybody in"
 )
 #: Where the key of a request stands in its environment, once it is found.
-_KEY = "writebehind.key"
+KEY = "writebehind.key"
 #: That a request is refused, and the audit log has it.
 _REFUSED = "writebehind.refused"
 _REALM = "writebehind API"
@@ -92,6 +92,10 @@ class Access:
         _know(environ, key)
         return True
 
+    def is_known(self, environ: Environ) -> bool:
+        """Whether `grants` waits for nobody, and takes no time, which an event loop has not."""
+        return self._keyring.is_known(token_of(environ.get("HTTP_AUTHORIZATION", "")))
+
     def check(self) -> None:
         """See that not everybody beyond this machine may do everything; not where Redis does not answer yet.
 
@@ -147,7 +151,7 @@ def token_of(authorization: str) -> str | None:
 
 def key_of_request() -> Holder | None:
     """The key or subject that this request was let through with; `None` where none was looked for."""
-    found: Holder | None = request.environ.get(_KEY)
+    found: Holder | None = request.environ.get(KEY)
     return found
 
 
@@ -156,7 +160,7 @@ def owner_of(environ: Mapping[str, Any]) -> str:
 
     A key that has a new secret is the same; a subject may have any name, of which this is a digest.
     """
-    holder: Holder | None = environ.get(_KEY)
+    holder: Holder | None = environ.get(KEY)
     if holder is None or isinstance(holder, ApiKey):
         return holder.id if holder else ""
     return blake2b(holder.id.encode(errors="surrogatepass"), digest_size=_OWNER_BYTES).hexdigest()
@@ -191,7 +195,7 @@ def hide_tag(response: Response) -> Response:
 
 def _know(environ: Environ, key: Holder) -> None:
     """Have a request known by its key."""
-    environ[_KEY] = key
+    environ[KEY] = key
     if (noted := environ.get(NOTED)) is not None:
         noted["key"] = key.id
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from writebehind.errors import WritebehindError, without_frames
 
@@ -25,13 +25,19 @@ class Plain(NamedTuple):
     path: str
     collection: str
     id: str
+    is_read: bool
 
 
 class Outcome(NamedTuple):
-    """Outcome of a request: a result, or the error that it has failed with."""
+    """Outcome of a request: a result, or the error that it has failed with, or what is left to do for either."""
 
     result: Any = None
     error: Exception | None = None
+    rest: Callable[[], Any] | None = None
+
+
+#: Nothing was done, or nothing that must not be done again.
+NOTHING_DONE: Final = Outcome()
 
 
 class _Thread(threading.local):
@@ -67,7 +73,7 @@ def hand_on(environ: Environ, outcome: Outcome) -> None:
 
 
 def taken(environ: Environ) -> Any:
-    """The result of this request, if it was carried out by now; else `None`. It can be taken once.
+    """The result of this request, if it was carried out by now, or is but for its rest; else `None`; and once.
 
     Raises:
         Exception: what it has failed with.
@@ -77,4 +83,4 @@ def taken(environ: Environ) -> Any:
         return None
     if outcome.error is not None:
         raise outcome.error
-    return outcome.result
+    return outcome.result if outcome.rest is None else outcome.rest()

@@ -12,11 +12,13 @@ from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import RedisUnavailableError
 from writebehind.mongodb.sink import Sink
+from writebehind.reading.freshness import fresh_ms
 from writebehind.reading.loader import Loader
 from writebehind.reading.portions import each
 from writebehind.reading.read import Read, Source, hit_ratio
 from writebehind.reading.revalidation import Revalidation
 from writebehind.redis.reach import is_away
+from writebehind.redis.round_trip import RoundTrip, UndecidedError
 from writebehind.redis.shared.load_sample import Sampler
 from writebehind.redis.store import Store
 from writebehind.sequences import grouped
@@ -122,6 +124,27 @@ class Reader:
         read = self.look(document_id, settings)
         self.note(read, document_id.collection, began, document_id)
         return read
+
+    def trip(
+        self, document_id: DocumentId, settings: CollectionSettings, most_bytes: int
+    ) -> RoundTrip[Read] | None:
+        """`get` in two halves, of a document of so many bytes that Redis has; `None` where it may take more.
+
+        What is missing, absent, larger or soon too old is not decided, and counted by whoever reads it then.
+        """
+        began = time.perf_counter()
+        if not self._sampler.is_fresh() or self._sampler.look().misfit:
+            return None
+        collection = document_id.collection
+
+        def conclude(entry: Entry, ttl_ms: int) -> Read:
+            if not entry.exists or self._revalidation.is_near(collection, ttl_ms, settings):
+                raise UndecidedError
+            read = Read(entry, Source.HIT, fresh_ms(entry, ttl_ms, settings))
+            self.note(read, collection, began, document_id)
+            return read
+
+        return self._store.cache.trip(document_id.member, most_bytes, conclude)
 
     def look(self, document_id: DocumentId, settings: CollectionSettings, *, keep: bool = False) -> Read:
         """`get` for who answers a client something else: it is counted as no read.

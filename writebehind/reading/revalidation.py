@@ -62,10 +62,9 @@ class Revalidation:
         """Serve entries of a collection, given with their TTLs in ms, by member."""
         reads, old = {}, {}
         load_ms = self._loader.load_times.of(collection)
-        earliest_ms = settings.grace_ms + most_early_ms(load_ms, settings)
         for member, (entry, ttl_ms) in found.items():
             # Every read would pay for the draw: what has no TTL, or a long one, is not due.
-            near = 0 <= ttl_ms <= earliest_ms
+            near = self.is_near(collection, ttl_ms, settings)
             state = state_of(entry, ttl_ms, settings, early_ms(load_ms, settings)) if near else Freshness.FRESH
             source = Source.HIT if state is Freshness.FRESH or state is Freshness.DUE else Source.STALE
             reads[member] = Read(entry, source, fresh_ms(entry, ttl_ms, settings))
@@ -77,6 +76,12 @@ class Revalidation:
             except (MongoUnavailableError, RedisUnavailableError) as error:
                 log.debug("%s served as they are: %s", counted(len(old), "entry is", "entries are"), error)
         return reads
+
+    def is_near(self, collection: str, ttl_ms: int, settings: CollectionSettings) -> bool:
+        """Whether an entry with this TTL may be due to be read anew: else it is served as it is."""
+        if ttl_ms < 0:
+            return False
+        return ttl_ms <= settings.grace_ms + most_early_ms(self._loader.load_times.of(collection), settings)
 
     def refresh(self, wanted: Refresh) -> Filled:
         """Replace an entry by what MongoDB has, unless it has changed since. Raises as `Loader.refresh`."""

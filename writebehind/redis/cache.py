@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from writebehind.documents import large
 from writebehind.documents.entry import BODY_AT, Entry
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout, entry_member, family
+from writebehind.redis.round_trip import RoundTrip, UndecidedError
 from writebehind.redis.scripts import script
 from writebehind.redis.strays import whole
 from writebehind.redis.wire import Call, Wire
 
+T = TypeVar("T")
 _INVALIDATE, _DROP_UNCHANGED, _DROP_COLD = script("invalidate"), script("drop_unchanged"), script("drop_cold")
 _GET_OR_LEASE, _LEASE_REFRESH = script("get_or_lease_entry"), script("lease_refresh")
 _FILL, _ABANDON = script("fill"), script("abandon")
@@ -120,7 +123,7 @@ class Cache:
         Raises:
             TakesMuchError: this thread may not read so large a document; no more of it was read than it may.
         """
-        key = self._layout.of(member).entry(member)
+        key = self.key(member)
         # An entry is never empty: what is may as well be missing.
         read = ("GETRANGE", key, 0, BODY_AT + large.most()) if large.is_bounded() else ("GET", key)
         value, ttl = self._wire.calls((read, ("PTTL", key)))
@@ -128,6 +131,25 @@ class Cache:
             return None, ttl
         _see(value)
         return Entry.shown(value), ttl
+
+    def trip(self, member: str, most_bytes: int, conclude: Callable[[Entry, int], T]) -> RoundTrip[T] | None:
+        """`get` in two halves: of an entry whose body has at most so many bytes, and its TTL in ms.
+
+        What is missing or larger is not decided. `None` where it may take more than a round trip.
+        """
+        key = self.key(member)
+        server = self._wire.direct(key)
+        if server is None:
+            return None
+        most = BODY_AT + most_bytes
+
+        def decide(answers: list[Any]) -> T:
+            value, ttl_ms = answers
+            if type(value) is not bytes or not 0 < len(value) <= most or type(ttl_ms) is not int:
+                raise UndecidedError
+            return conclude(Entry.shown(value), ttl_ms)
+
+        return RoundTrip(server, (("GETRANGE", key, 0, most), ("PTTL", key)), decide)
 
     def get_many_with_ttl(self, members: Sequence[str], timed: Sequence[str]) -> dict[str, tuple[Entry, int]]:
         """The entries that are there, in one round trip, with the TTLs in ms of those `timed`; the others have -1.

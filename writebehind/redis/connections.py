@@ -38,6 +38,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from writebehind import forks
+from writebehind.deadline import about_to_wait
 from writebehind.errors import RedisNotReadyError, RedisUnavailableError, told, without_frames
 from writebehind.logs.states import StateLog
 from writebehind.times import unasked
@@ -78,6 +79,12 @@ _ADVICE_ALONE = "writes are refused, and reads go to MongoDB: see that its repli
 #: In the place of the system's words for it, which a person would take for a fault of the machine.
 _LATE = "no answer came in time"
 _NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
+
+
+def parsed_error(text: str) -> Exception:
+    """The error that a server refuses a command with."""
+    error: Exception = _Parser.parse_error(text)
+    return error
 
 
 class _Parser(DefaultParser):  # type: ignore[misc, valid-type]  # a variable of redis-py
@@ -186,6 +193,7 @@ class Connections:
 
     def send(self, commands: Sequence[Command]) -> Sent:
         """Send commands, so that others may be sent elsewhere before `answers` waits. Raises as `exchange`."""
+        about_to_wait()
         if self._paused_until:
             self._pause()
         began = time.monotonic()
@@ -254,6 +262,7 @@ class Connections:
 
     def opened(self) -> Any:
         """A connection that is the caller's own, who closes it. Raises as `exchange`."""
+        about_to_wait()
         began = time.monotonic()
         try:
             connection = self._pool.connection_class(**self._pool.connection_kwargs)
@@ -262,6 +271,54 @@ class Connections:
             self._failed(None, began, error)
             raise
         return connection
+
+    def lend(self) -> tuple[Any, float] | None:
+        """A connection for whoever sends many commands at once over it, without a thread: for `take_back`.
+
+        It is good as long as `is_good` says so of the moment that comes with it, by the steady clock.
+        `None` where it is of no use, as where the server is a replica. Raises as `exchange`.
+        """
+        if self._paused_until:
+            self._pause()
+        began = time.monotonic()
+        connection = None
+        try:
+            connection = self._take()
+            if self._greeted.get(connection, 0.0) < began:
+                self._greet(connection)
+        except BaseException as error:
+            self._failed(connection, began, error)
+            raise
+        if connection in self._passing or not isinstance(connection._sock, socket.socket):  # noqa: SLF001
+            self.take_back(connection, is_kept=False)
+            return None
+        self._paused_until = 0.0
+        return connection, self._greeted.get(connection, began)
+
+    def is_good(self, lent_at: float) -> bool:
+        """Whether a connection may still be used that was lent then: so lately the server was greeted over it."""
+        return lent_at > time.monotonic() - GREETED_S and lent_at >= self._term_since and not self._paused_until
+
+    def take_back(self, connection: Any, *, is_kept: bool) -> None:
+        """Take a connection back of which all answers were read."""
+        if is_kept:
+            self._idle.append((connection, time.monotonic()))
+        else:
+            connection.disconnect()
+
+    def answered(self) -> None:
+        """Note that the server answers over a connection that is lent."""
+        if self.outage.lasts:
+            self.outage.end(f"{self._title} answers again")
+
+    def lost(self, connection: Any, began: float, error: BaseException) -> RedisUnavailableError:
+        """The error of whoever waits for answers over a connection that is lent, and broke; that is closed."""
+        connection.disconnect()
+        try:
+            self._failed(connection, began, error)
+        except RedisUnavailableError as lost:
+            return without_frames(lost)
+        raise error
 
     def close(self) -> None:
         """Close the idle connections. Others are opened when they are needed."""

@@ -5,9 +5,9 @@ Each file in `lua/` is one atomic step, and has one typed method here or in one 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
 
@@ -36,6 +36,7 @@ from writebehind.redis.receipts import (
 )
 from writebehind.redis.recent import Recent, RecentWrites
 from writebehind.redis.recovery import Recovery
+from writebehind.redis.round_trip import RoundTrip
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.api_keys import ApiKeys
 from writebehind.redis.shared.attendance import Attendance
@@ -63,6 +64,7 @@ from writebehind.redis.wire import Wire, time_ms
 from writebehind.sequences import grouped
 from writebehind.tracing.written import CONTEXTS_LIVE_MS, MOST_CONTEXTS
 
+T = TypeVar("T")
 _COMMIT, _DROP_TOKEN = script("commit"), script("drop_token")
 
 
@@ -378,13 +380,38 @@ class Store:
                 commit_answer(answer, *(confirmation.judge(*one) if one else ()))
                 for answer, one in zip(answers, confirmed, strict=True)
             ]
+        self._keep_recent(requests, commits)
+        return commits
+
+    def is_direct(self) -> bool:
+        """Whether all it takes is to send commands to one server."""
+        return self._wire.direct(keys.COUNTERS) is not None
+
+    def commit_trip(
+        self,
+        request: CommitRequest,
+        conclude: Callable[[Commit], T],
+        lost: Callable[[RedisUnavailableError], Any],
+    ) -> RoundTrip[T] | None:
+        """`commit_many` of one write that waits for no confirmation, in two halves, as `RoundTrip` has them.
+
+        `None` where it may take more than a round trip.
+        """
+
+        def decide(answer: list[bytes]) -> T:
+            commit = commit_answer(answer)
+            self._keep_recent((request,), (commit,))
+            return conclude(commit)
+
+        return self._wire.step_trip(_COMMIT, self._commit_call(request, None), decide, lost)
+
+    def _keep_recent(self, requests: Sequence[CommitRequest], commits: Sequence[Commit]) -> None:
         if self.recent.is_on:
             self.recent.add(
                 _recent(request, commit)
                 for request, commit in zip(requests, commits, strict=True)
                 if commit.status is CommitStatus.OK
             )
-        return commits
 
     def _commit_call(
         self, request: CommitRequest, confirmation: Confirmation | None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 from redis import ConnectionPool
 from redis.exceptions import (
@@ -23,6 +24,7 @@ from writebehind.redis.connections import Command, Connections, Greeting
 from writebehind.redis.keys import COUNTERS, Layout, View, type_of
 from writebehind.redis.reach import is_away
 from writebehind.redis.refusals import check_served, raise_refused
+from writebehind.redis.round_trip import RoundTrip, UndecidedError
 from writebehind.redis.scripts import Script, script
 from writebehind.redis.topology.dividing import Dividing
 from writebehind.redis.topology.lookout import Lookout
@@ -30,6 +32,7 @@ from writebehind.redis.topology.routing import Answered, OneServer, Servers, The
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 #: The keys and the arguments of one step.
 Call = tuple[Sequence[str], Sequence[Any]]
 
@@ -112,6 +115,32 @@ class Wire:
     def connections(self, key: str) -> Connections:
         """Connections to the server that has a key, which ask nothing before what is done. Raises as `on_each`."""
         return self._servers.place(key)
+
+    def direct(self, key: str) -> Connections | None:
+        """The server that has a key where all it takes is to send commands there; `None` where it takes a look."""
+        return None if time.monotonic() > self._lookout.due else self._servers.direct(key)
+
+    def step_trip(
+        self, step: Script, call: Call, conclude: Callable[[Any], T], lost: Callable[[RedisUnavailableError], Any]
+    ) -> RoundTrip[T] | None:
+        """`run` in two halves, of which the second makes something of its answer; `lost` as `RoundTrip` has it.
+
+        `None` where it may take more than a round trip.
+        """
+        server = self.direct(call[0][0])
+        if server is None:
+            return None
+        sent = _sent(step, call)
+
+        def decide(answers: list[Any]) -> T:
+            (answer,) = answers
+            if isinstance(answer, NoScriptError):
+                raise UndecidedError
+            if isinstance(answer, ResponseError):
+                raise UndecidedError(partial(self._raise_refusal, sent, answer))
+            return conclude(answer)
+
+        return RoundTrip(server, (sent,), decide, lost)
 
     def look_again(self) -> None:
         """Find out where everything is, after that was changed. Raises as `on_each`."""
@@ -368,6 +397,9 @@ class Wire:
             raise_refused(answer)
         except RedisUnavailableError as error:
             return without_frames(error)
+
+    def _raise_refusal(self, command: Command, answer: ResponseError) -> NoReturn:
+        raise self._refusal(command, answer)
 
     def _take_out(self, commands: Sequence[Command]) -> NoReturn:
         """Take out what is of another type than its key has, which only other hands can have put there.

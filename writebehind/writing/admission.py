@@ -89,6 +89,13 @@ class Admission:
         # Such a document does not wait as a rule: what others have left there does not stop it.
         return self._max_pending * (1 if is_short else THROUGH)
 
+    def is_known(self) -> bool:
+        """Whether all of this can be said without asking Redis, which takes this process's writes."""
+        if not self._sampler.is_fresh():
+            return False
+        vitals = self._sampler.look()
+        return vitals is self._seen and not vitals.misfit
+
     def watch(self, stop: Event, also: Callable[[LoadSample], object] = lambda _: None) -> None:
         """See to it until `stop` is set that others know the caps, and the log what they do, though nobody writes.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from writebehind.documents.durability import Durability
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import KeyReusedError
+from writebehind.errors import KeyReusedError, RedisUnavailableError
 from writebehind.flushing.flusher import Flusher
 from writebehind.querying.derived import Derived
 from writebehind.reading.reader import Reader
@@ -16,6 +17,7 @@ from writebehind.redis.commits import Commit, CommitRequest, CommitStatus
 from writebehind.redis.pending import Hint, HintSink
 from writebehind.redis.reach import unreached
 from writebehind.redis.receipts import Once
+from writebehind.redis.round_trip import RoundTrip, UndecidedError
 from writebehind.redis.store import Store
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
@@ -50,6 +52,7 @@ class Committer:
         self._collection = collection
         self._settings = settings
         self._parts = parts
+        self._is_one_trip = settings.wants(None) is Durability.BUFFERED and not settings.lookup
         self._taken = Meter(parts.tallies, families.WRITES, (collection,))
 
     def commit(
@@ -100,10 +103,31 @@ class Committer:
         context: str,
     ) -> list[Commit]:
         parts = self._parts
-        cap, delay_ms = parts.admission.cap(self._collection, self._settings), self._delay_ms(durability)
-        crowded = parts.admission.crowded()  # hardly ever any
-        several = parts.admission.has_several()
-        requests = [
+        requests = self._requests(writes, durability, condition, once, context)
+        commits = parts.store.commit_many(requests, parts.admission.confirmation(self._settings.wants(durability)))
+        if self._settings.lookup:  # before anybody is told that the write is acknowledged
+            done = [
+                (one, replace(entry, version=commit.version))
+                for (one, entry), commit in zip(writes, commits, strict=True)
+                if commit.status is CommitStatus.OK
+            ]
+            done += self._pending_of(writes, commits)
+            commits = self._claimed(writes, commits, done)
+        return commits
+
+    def _requests(
+        self,
+        writes: Sequence[tuple[DocumentId, Entry]],
+        durability: Durability | None,
+        condition: str,
+        once: Sequence[Once | None],
+        context: str,
+    ) -> list[CommitRequest]:
+        admission = self._parts.admission
+        cap, delay_ms = admission.cap(self._collection, self._settings), self._delay_ms(durability)
+        crowded = admission.crowded()  # hardly ever any
+        several = admission.has_several()
+        return [
             CommitRequest(
                 one.member,
                 entry.payload,
@@ -115,16 +139,32 @@ class Committer:
             )
             for (one, entry), its_key in zip(writes, once, strict=True)
         ]
-        commits = parts.store.commit_many(requests, parts.admission.confirmation(self._settings.wants(durability)))
-        if self._settings.lookup:  # before anybody is told that the write is acknowledged
-            done = [
-                (one, replace(entry, version=commit.version))
-                for (one, entry), commit in zip(writes, commits, strict=True)
-                if commit.status is CommitStatus.OK
-            ]
-            done += self._pending_of(writes, commits)
-            commits = self._claimed(writes, commits, done)
-        return commits
+
+    def makes_trips(self) -> bool:
+        """Whether a write without a condition is one round trip, as far as is known by now."""
+        return self._is_one_trip and self._parts.store.is_direct()
+
+    def trip(
+        self,
+        document_id: DocumentId,
+        entry: Entry,
+        once: Once | None,
+        lost: Callable[[RedisUnavailableError], Any],
+    ) -> RoundTrip[Written] | None:
+        """A write that nothing is waited for after it, in two halves; `None` where it may take more.
+
+        What is not taken is not decided: a thread finds out why, by another try.
+        """
+        if not self._is_one_trip or may_begin() or not self._parts.admission.is_known():
+            return None
+        (request,) = self._requests(((document_id, entry),), None, "", (once,), "")
+
+        def conclude(commit: Commit) -> Written:
+            if commit.status is CommitStatus.OK or commit.status is CommitStatus.REPEATED:
+                return self.written(document_id, entry, commit, None)
+            raise UndecidedError
+
+        return self._parts.store.commit_trip(request, conclude, lost)
 
     def _pending_of(
         self, writes: Sequence[tuple[DocumentId, Entry]], commits: Sequence[Commit]

@@ -34,6 +34,7 @@ from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.hooks import Hooks
 from writebehind.redis.commits import ABSENT, CommitStatus
 from writebehind.redis.receipts import Once, answer_of
+from writebehind.redis.round_trip import RoundTrip
 from writebehind.redis.unsettled import Fate
 from writebehind.settings.collection import CollectionSettings
 from writebehind.writing.committing import Committer, WriterParts
@@ -165,6 +166,21 @@ class Writer:
                 break
             read(len(self._current(document_id).body))
         raise MongoUnavailableError(_NOT_KEPT, reason=Reason.MONGODB_LATE)
+
+    def makes_trips(self) -> bool:
+        """Whether `trip` makes one, as far as is known by now."""
+        return self._committer.makes_trips()
+
+    def trip(
+        self,
+        document_id: DocumentId,
+        entry: Entry,
+        key: IdempotencyKey | None,
+        lost: Callable[[RedisUnavailableError], Any],
+    ) -> RoundTrip[Written] | None:
+        """`write` without a condition in two halves, as `Committer.trip`."""
+        once = Once(key, answer_of(document_id.member, entry.etag)) if key else None
+        return self._committer.trip(document_id, entry, once, lost)
 
     def change(
         self,

@@ -30,6 +30,8 @@ NO_FENCE: Mapping[str, str] = {}
 PARTITIONS: int = Settings.model_fields["partitions"].default
 #: How long a failover may take, and until all follow again, seconds.
 WITHIN_S, WHOLE_WITHIN_S = 30, 90
+#: On a machine that has much to do Sentinels may not agree, and try again after twice their `failover-timeout`.
+REPLACED_WITHIN_S = 120
 #: How many answers clients get before a primary comes back whose place another has taken, or who else was lost.
 AWAY = (0, 300)
 #: How many they get while a replica misses what is written, before its primary dies.
@@ -121,7 +123,7 @@ class Topology(ABC):
             case _:
                 self.hand_over(primary)
         try:
-            wait_until(lambda: self.replaced(primary), f"another primary after {fault}", WITHIN_S)
+            wait_until(lambda: self.replaced(primary), f"another primary after {fault}", REPLACED_WITHIN_S)
             pause(dice.randint(*AWAY))
         finally:
             undo()

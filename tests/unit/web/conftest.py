@@ -185,12 +185,12 @@ class FakeSink:
 class Installation:
     """An application, with what stands behind it."""
 
-    def __init__(self, schema_file: str, **more: object) -> None:
-        """Build it with more settings."""
+    def __init__(self, schema_file: str, *, wire: Wire | None = None, **more: object) -> None:
+        """Build it with more settings; `wire` to a real Redis."""
         self.sink = FakeSink()
         self.client: MongoClient = MongoClient(connect=False)
         self.server = server = fakeredis.FakeServer(server_type="valkey", version=(7, 2))
-        self.wire = Wire(fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
+        self.wire = wire or Wire(fakeredis.FakeRedis(server=server, protocol=2).connection_pool)
         counts = Path(schema_file).with_name("metrics")  # or processes of other tests would count there too
         counts.mkdir()
         settings = load_settings(

@@ -11,6 +11,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from writebehind import forks
+from writebehind.deadline import may_wait
 from writebehind.errors import ConfigurationError, ForeignRedisError, RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.keys import Layout, partition_keys
@@ -172,14 +173,18 @@ class Sampler:
         self._vitals: LoadSample | None = None
         self._taken = 0.0
 
+    def is_fresh(self) -> bool:
+        """Whether the latest sample is as new as `look` wants it, which waits for a new one else."""
+        return self._vitals is not None and time.monotonic() - self._taken < SAMPLE_EVERY_S
+
     def look(self) -> LoadSample:
-        """The latest sample. One caller a second waits for a new one, and the others never.
+        """The latest sample. One caller a second waits for a new one, and the others never, nor who may not.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
         vitals = self._vitals
-        if vitals is not None and time.monotonic() - self._taken < SAMPLE_EVERY_S:
+        if vitals is not None and (time.monotonic() - self._taken < SAMPLE_EVERY_S or not may_wait()):
             return vitals
         if not self._lock.acquire(blocking=vitals is None):
             return vitals  # type: ignore[return-value]  # it blocks while there is none

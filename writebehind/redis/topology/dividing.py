@@ -156,6 +156,10 @@ class Dividing:
         """As `Servers` says."""
         return self.inner.place(key)
 
+    def direct(self, _key: str) -> Connections | None:
+        """As `Servers` says: the key may be another one by then."""
+        return None
+
     def servers(self) -> Sequence[Connections]:
         """As `Servers` says."""
         return self.inner.servers()

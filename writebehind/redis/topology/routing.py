@@ -45,6 +45,9 @@ class Servers(Protocol):
     def place(self, key: str) -> Connections:
         """The server that has a key."""
 
+    def direct(self, key: str) -> Connections | None:
+        """The same where all it takes is to send commands there; `None` where it may take more."""
+
     def servers(self) -> Sequence[Connections]:
         """Every server that has keys, for what is asked of each. Raises as `exchange`."""
 
@@ -86,6 +89,8 @@ class OneServer:
         """As `Servers` says."""
         return self._all[0]
 
+    direct = place
+
     def servers(self) -> Sequence[Connections]:
         """As `Servers` says."""
         return self._all
@@ -113,6 +118,10 @@ class Several(ABC):
     @abstractmethod
     def place(self, key: str) -> Connections:
         """As `Servers` says."""
+
+    def direct(self, _key: str) -> Connections | None:
+        """As `Servers` says: it may have moved to another one."""
+        return None
 
     @abstractmethod
     def servers(self) -> Sequence[Connections]:

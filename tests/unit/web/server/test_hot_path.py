@@ -79,6 +79,7 @@ class Way:
             self.pipeline.settings,
             self.pipeline.tallies,
             Door(clients, self.pipeline.keyring),
+            self._application if isinstance(self._application, HotPath) else None,
         )
         log = AccessLog(server)
         try:
