@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test long coverage docs variants topologies promises lint format model chaos failovers increments histories memory mutants bench capacity lock oldest prometheus redis rabbitmq helm clean
+.PHONY: help install run demo test long coverage docs variants topologies promises lint format model chaos failovers increments histories memory mutants peers bench bench-compare chart capacity lock oldest prometheus redis rabbitmq helm clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY) ## create .venv and install what requirements.lock says
 
@@ -166,8 +166,22 @@ mutants: install ## put mistakes into the code, one at a time, and see whether a
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-mutants.lock
 	$(BIN)/python -m tests.mutants $(foreach one,$(ONLY),--only $(one)) $(OPTIONS)
 
-bench: install ## measure speed as ratios against floors and peers, in one run
-	$(BIN)/python -m bench
+# So have the libraries that benchmarks hold this one against.
+peers: install
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-peers.lock
+
+bench: peers ## measure speed as ratios against floors and peers, in one run; OPTIONS="--json FILE" for programs
+	$(BIN)/python -m bench $(OPTIONS)
+
+bench-compare: install ## measure BASE=<revision> and the working tree in turn; fails beyond 10 % more CPU per operation
+	@[ -n "$(BASE)" ] || { echo "make bench-compare BASE=<revision>"; exit 1; }
+	$(BIN)/python -m bench.revisions $(OPTIONS) "$(BASE)"
+
+chart: peers ## measure next to peers, and write the chart of docs/benchmarks.md and its figures
+	$(BIN)/python -m bench.peers --json .peers.json
+	$(BIN)/python -m bench.libraries --json .libraries.json
+	$(BIN)/python -m bench.chart docs/benchmarks.json docs/benchmarks.svg .peers.json .libraries.json
+	@rm .peers.json .libraries.json
 
 capacity: install ## hold plans of `writebehind plan` against systems that run, some minutes
 	$(BIN)/python -m bench.capacity
@@ -180,6 +194,8 @@ lock: install ## write the files of locked versions anew from pyproject.toml
 	  --no-emit-index-url --constraint requirements.lock --extra server --output-file requirements-prod.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --constraint requirements.lock --group mutants --output-file requirements-mutants.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-emit-index-url --constraint requirements.lock --group peers --output-file requirements-peers.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-emit-index-url --constraint requirements.lock --extra server --group docs --output-file requirements-docs.lock pyproject.toml
 

@@ -1,4 +1,4 @@
-"""`python -m bench`: all benchmarks, one after the other."""
+"""`python -m bench [--json FILE]`: all benchmarks, one after the other."""
 
 import time
 
@@ -11,8 +11,10 @@ from bench import (
     constants,
     http,
     keys,
+    libraries,
     many,
     partitions,
+    peers,
     queries,
     reconcile,
     spread,
@@ -23,6 +25,7 @@ from bench import (
     warm,
     watching,
 )
+from bench.rows import Row, measured, parser, write
 
 BENCHMARKS = (
     codec,
@@ -35,6 +38,8 @@ BENCHMARKS = (
     queries,
     tasks,
     http,
+    peers,
+    libraries,
     keys,
     many,
     partitions,
@@ -46,12 +51,16 @@ BENCHMARKS = (
     warm,
 )
 
+file = parser(__doc__).parse_args().json
+rows: list[Row] = []
 began = time.monotonic()
-print(f"{len(BENCHMARKS)} benchmarks, about 42 minutes on two cores that do nothing else")
+print(f"{len(BENCHMARKS)} benchmarks, about 46 minutes on two cores that do nothing else")
 for number, benchmark in enumerate(BENCHMARKS, 1):
     print(
         f"\n--- {number} of {len(BENCHMARKS)}, {benchmark.__name__}, after {time.monotonic() - began:.0f} s",
         flush=True,
     )
-    benchmark.main()
+    rows += measured(benchmark.__name__.removeprefix("bench."), benchmark.main)
+    if file:
+        write(rows, file)  # after each, so that what one of the last ends is not lost
 print(f"\n--- done after {time.monotonic() - began:.0f} s")

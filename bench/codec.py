@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import bson
 from bson import Decimal128, Int64, ObjectId, json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 
+from bench.rows import Row, command
 from tests.sizes import FOREIGN_LIMIT, LIMIT, THRESHOLDS, sized
 from writebehind.documents import codec
 
@@ -44,28 +45,32 @@ _OPTIONS = CodecOptions(tz_aware=True, datetime_conversion=DatetimeConversion.DA
 _JSON_OPTIONS = json_util.RELAXED_JSON_OPTIONS.with_options(tz_aware=True)
 
 
-def main() -> None:
+def main() -> list[Row]:
     """Print the table."""
+    rows: list[Row] = []
     print(f"{'codec, µs of CPU per document':<42}{'writebehind':>12}{'json_util':>12}{'ratio':>8}")
     sizes = [("text", sized("a", size)) for size in (*THRESHOLDS, LIMIT, FOREIGN_LIMIT)]
     for name, document in (("tiny", _TINY), ("order", _ORDER), *sizes):
         body = codec.encode(document)
         text = codec.to_json(body)
-        _print_row(
+        rows += _print_row(
             f"{name} ({len(body)} bytes): BSON to JSON",
             lambda body=body: codec.to_json(body),
             lambda body=body: json_util.dumps(bson.decode(body, _OPTIONS), json_options=_JSON_OPTIONS).encode(),
         )
-        _print_row(
+        rows += _print_row(
             f"{name} ({len(text)} bytes): JSON to BSON",
             lambda text=text: codec.encode(codec.loads(text)),
             lambda text=text: bson.encode(json_util.loads(text, json_options=_JSON_OPTIONS)),
         )
+    return rows
 
 
-def _print_row(name: str, ours: Callable[[], bytes], theirs: Callable[[], bytes]) -> None:
+def _print_row(name: str, ours: Callable[[], bytes], theirs: Callable[[], bytes]) -> Iterator[Row]:
     mine, other = _microseconds(ours), _microseconds(theirs)
     print(f"{name:<42}{mine:>12.1f}{other:>12.1f}{other / mine:>7.1f}x")
+    for contender, value in (("writebehind", mine), ("json_util", other)):
+        yield Row(name, contender, "CPU per document", "µs", value)
 
 
 def _microseconds(call: Callable[[], bytes]) -> float:
@@ -84,4 +89,4 @@ def _batch(call: Callable[[], bytes], rounds: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    command("codec", main, __doc__)

@@ -17,12 +17,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
 import psutil
 
-from bench.load import DOCUMENT
+from bench.load import DOCUMENT, FEW_IDS, IDS
+from bench.rows import Row, command
 from tests.sizes import LEAST_BESIDE, LIMIT
 from writebehind.local.embedded import LOOPBACK, EmbeddedRedis, free_port
 
@@ -34,6 +36,8 @@ START_S, END_S = 30, 10
 #: Of what a server has printed, where it is told.
 LAST_LINES = 100
 THREADS = 8
+#: Where no MongoDB is: the hot path does not ask it.
+NOBODY = "mongodb://127.0.0.1:9/"
 #: Bytes that documents have more in further rounds: the driver, TLS and sockets change their ways in between, and
 #: clients may write none that are much larger than the last.
 LARGE = (4_096, 65_536, LIMIT - LEAST_BESIDE)
@@ -49,21 +53,34 @@ class Contender:
     seconds: float = SECONDS
     rates: list[float] = field(default_factory=list)
     microseconds: list[float] = field(default_factory=list)
+    p50s_ms: list[float] = field(default_factory=list)
+    p99s_ms: list[float] = field(default_factory=list)
+    #: Of which sizes it has all documents.
+    filled: set[int] = field(default_factory=set)
+
+    def forget(self) -> None:
+        """Forget what was measured."""
+        for some in (self.rates, self.microseconds, self.p50s_ms, self.p99s_ms):
+            some.clear()
 
     def measure(self, method: str, more: int = 0, count: int = 1) -> None:
         """Send requests for a while, for a count of documents that have so many bytes more."""
+        least = (FEW_IDS if more else IDS) if method == "PUT" and more not in self.filled else 1
+        self.filled.add(more)
         before = self.cpu_seconds()
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "bench.load"),
-                *map(str, (self.port, method, self.seconds, CONNECTIONS, more, count)),
+                *map(str, (self.port, method, self.seconds, CONNECTIONS, more, count, least)),
             ],
             check=True,
             stdout=subprocess.PIPE,
             text=True,
         ).stdout.split()
-        answered, elapsed = int(done[0]), float(done[1])
+        answered, elapsed, p50_ms, p99_ms = map(float, done)
         self.rates.append(answered / elapsed)
+        self.p50s_ms.append(p50_ms)
+        self.p99s_ms.append(p99_ms)
         self.microseconds.append((self.cpu_seconds() - before) / answered * 1e6)
 
     def cpu_seconds(self) -> float:
@@ -99,7 +116,13 @@ OURS: Way = ("writebehind", as_web_does, "web.server:create_server")
 
 @contextmanager
 def serving(
-    name: str, command: Sequence[str], port: int, environment: dict[str, str], start_s: float = START_S
+    name: str,
+    command: Sequence[str],
+    port: int,
+    environment: dict[str, str],
+    *,
+    start_s: float = START_S,
+    cwd: Path | None = None,
 ) -> Iterator[Contender]:
     """Run a server, and hand it over once it answers requests; end it after.
 
@@ -109,7 +132,7 @@ def serving(
     variables = os.environ | environment | {"PYTHONFAULTHANDLER": "1"}
     with (
         tempfile.TemporaryFile() as log,
-        subprocess.Popen(command, env=variables, stdout=log, stderr=log) as process,
+        subprocess.Popen(command, cwd=cwd, env=variables, stdout=log, stderr=log) as process,
     ):
         with ending(process):
             deadline = time.monotonic() + start_s
@@ -140,12 +163,11 @@ def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
                     one.kill()
 
 
-def compare(contenders: Sequence[Contender], method: str, more: int = 0, count: int = 1) -> None:
+def compare(contenders: Sequence[Contender], method: str, more: int = 0, count: int = 1) -> list[Row]:
     """Measure in turn, and print a table; the first is what the others are held against."""
     for contender in contenders:
         contender.measure(method, more, count)  # not counted: connections, scripts and caches are warm after it
-        contender.rates.clear()
-        contender.microseconds.clear()
+        contender.forget()
     for turn in range(ROUNDS):
         first = turn % len(contenders)  # each begins in its turn: the first of a round may be at a disadvantage
         for contender in [*contenders[first:], *contenders[:first]]:
@@ -154,16 +176,29 @@ def compare(contenders: Sequence[Contender], method: str, more: int = 0, count: 
     of = f"{count} of " if method == "POST" else ""
     what = f"{method}, {of}{len(DOCUMENT) + more} bytes, {CONNECTIONS} connections"
     print(f"\n{what}, median of {ROUNDS} rounds of {floor.seconds:g} s")
-    print(f"  {'':34} {'requests/s':>10} {'ratio':>6}   {'µs CPU':>7} {'ratio':>6}")
-    for one in contenders:
-        rate, cpu = statistics.median(one.rates), statistics.median(one.microseconds)
-        of_rate = statistics.median(a / b for a, b in zip(one.rates, floor.rates, strict=True))
-        of_cpu = statistics.median(b / a for a, b in zip(one.microseconds, floor.microseconds, strict=True))
-        print(f"  {one.name:34} {rate:10.0f} {of_rate:6.2f}   {cpu:7.0f} {of_cpu:6.2f}")
+    print(f"  {'':34} {'requests/s':>10} {'ratio':>6}   {'µs CPU':>7} {'ratio':>6}   {'p50 ms':>7} {'p99 ms':>7}")
+    return list(chain.from_iterable(_told(one, floor, what) for one in contenders))
+
+
+def _told(one: Contender, floor: Contender, what: str) -> Iterator[Row]:
+    """Print a line, and yield what stands in it."""
+    rate, cpu, p50, p99 = map(statistics.median, (one.rates, one.microseconds, one.p50s_ms, one.p99s_ms))
+    of_rate = statistics.median(a / b for a, b in zip(one.rates, floor.rates, strict=True))
+    of_cpu = statistics.median(b / a for a, b in zip(one.microseconds, floor.microseconds, strict=True))
+    print(f"  {one.name:34} {rate:10.0f} {of_rate:6.2f}   {cpu:7.0f} {of_cpu:6.2f}   {p50:7.2f} {p99:7.2f}")
+    for figure, unit, value in (
+        ("throughput", "requests/s", rate),
+        ("throughput, of the floor's", "ratio", of_rate),
+        ("CPU per request", "µs", cpu),
+        ("requests per CPU second, of the floor's", "ratio", of_cpu),
+        ("p50", "ms", p50),
+        ("p99", "ms", p99),
+    ):
+        yield Row(what, one.name, figure, unit, value)
 
 
 @contextmanager
-def contending(*ways: Way, seconds: float = SECONDS) -> Iterator[list[Contender]]:
+def contending(*ways: Way, seconds: float = SECONDS, mongodb_url: str = NOBODY) -> Iterator[list[Contender]]:
     """Run several servers before one Redis."""
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
@@ -174,7 +209,7 @@ def contending(*ways: Way, seconds: float = SECONDS) -> Iterator[list[Contender]
         environment = {
             "WRITEBEHIND_CONFIG": str(config),
             "REDIS_URL": redis.url,
-            "MONGODB_URL": "mongodb://127.0.0.1:9/",  # nobody: the hot path does not ask MongoDB
+            "MONGODB_URL": mongodb_url,
             "WRITEBEHIND_COLLECTIONS": '{"users": {}}',
         }
         contenders = []
@@ -185,7 +220,7 @@ def contending(*ways: Way, seconds: float = SECONDS) -> Iterator[list[Contender]
         yield contenders
 
 
-def main() -> None:
+def main() -> list[Row]:
     """Compare writebehind with a bare endpoint, and ways to serve it."""
     with contending(
         FLOOR,
@@ -194,9 +229,9 @@ def main() -> None:
         ("writebehind, granian WSGI", granian, "web.app:create_app"),
         ("bare Flask, gunicorn", gunicorn, "bench.bare:create_app"),
     ) as contenders:
-        for some, more in ((contenders, 0), *((contenders[:2], size) for size in LARGE)):
-            for method in ("PUT", "GET"):
-                compare(some, method, more)
+        rounds = ((contenders, 0), *((contenders[:2], size) for size in LARGE))
+        tables = [compare(some, method, more) for some, more in rounds for method in ("PUT", "GET")]
+    return list(chain.from_iterable(tables))
 
 
 def _answers(port: int) -> bool:
@@ -226,4 +261,4 @@ def _last_of(log: IO[bytes]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    command("http", main, __doc__)

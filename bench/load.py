@@ -1,7 +1,10 @@
-"""A load generator that costs little: `python -m bench.load PORT METHOD SECONDS CONNECTIONS [BYTES [COUNT]]`.
+"""A load generator that costs little.
 
-Prints the number of answers and the seconds that they took. One process, one thread, keep-alive connections with
-one request in flight each. Documents are of 200 bytes, or of so many more; POST asks for a count of them.
+`python -m bench.load PORT METHOD SECONDS CONNECTIONS [BYTES [COUNT [LEAST]]]`.
+
+Prints the number of answers, the seconds that they took, and the milliseconds within which half of them came, and
+99 of 100. One process, one thread, keep-alive connections with one request in flight each. Documents are of 200
+bytes, or of so many more; POST asks for a count of them. It goes on until at least so many requests are answered.
 """
 
 from __future__ import annotations
@@ -10,7 +13,10 @@ import selectors
 import socket
 import sys
 import time
+from array import array
 from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
 
 IDS = 2000
 #: Of large documents.
@@ -19,6 +25,14 @@ DOCUMENT = (
     b'{"name":"Ada Lovelace","born":{"$date":"1815-12-10T00:00:00Z"},"tags":["mathematics","poetry"],'
     b'"address":{"street":"12 St James\'s Square","city":"London"},"visits":42,"score":0.75,"active":true}'
 )
+
+
+class Answers(NamedTuple):
+    """What came of some requests."""
+
+    count: int
+    elapsed_s: float
+    latencies_s: Sequence[float]
 
 
 def requests(method: str, more: int, count: int = 1) -> list[bytes]:
@@ -49,32 +63,43 @@ def complete(answer: bytes) -> bool:
     return bool(end) and len(body) >= int(length)
 
 
-def run(port: int, seconds: float, connections: int, texts: Sequence[bytes], least: int) -> tuple[int, float]:
-    """Send requests for some seconds, and until so many are answered; the number of answers and the time."""
-    selector = selectors.DefaultSelector()
-    for at in range(connections):
-        one = socket.create_connection(("127.0.0.1", port))
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        one.sendall(texts[at % len(texts)])
-        selector.register(one, selectors.EVENT_READ)
+def run(port: int, seconds: float, connections: int, texts: Sequence[bytes], least: int) -> Answers:
+    """Send requests for some seconds, and until so many are answered."""
+    sent: dict[int, float] = {}
     parts: dict[int, bytes] = {}
-    answered, start = 0, time.monotonic()
-    while (elapsed := time.monotonic() - start) < seconds or answered < least:
-        for key, _ in selector.select(1):
-            one = key.fileobj
-            answer = parts.pop(key.fd, b"") + one.recv(1 << 20)
-            if not answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 201")):
-                sys.exit(f"unexpected answer: {answer[:200]!r}")
-            if not complete(answer):
-                parts[key.fd] = answer
-                continue
-            answered += 1
-            one.sendall(texts[(answered * 7919) % len(texts)])
-    return answered, elapsed
+    latencies = array("d")
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for at in range(connections):
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sent[one.fileno()] = time.monotonic()
+            one.sendall(texts[at % len(texts)])
+            selector.register(one, selectors.EVENT_READ)
+        start = time.monotonic()
+        while (elapsed := time.monotonic() - start) < seconds or len(latencies) < least:
+            for key, _ in selector.select(1):
+                one = key.fileobj
+                answer = parts.pop(key.fd, b"") + one.recv(1 << 20)
+                if not answer.startswith((b"HTTP/1.1 200", b"HTTP/1.1 201")):
+                    sys.exit(f"unexpected answer: {answer[:200]!r}")
+                if not complete(answer):
+                    parts[key.fd] = answer
+                    continue
+                now = time.monotonic()
+                latencies.append(now - sent[key.fd])
+                sent[key.fd] = now
+                one.sendall(texts[(len(latencies) * 7919) % len(texts)])
+    return Answers(len(latencies), elapsed, latencies)
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The least value that so many percent of all do not exceed."""
+    return sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]
 
 
 if __name__ == "__main__":
-    port, method, seconds, connections, *more = sys.argv[1:]
-    texts = requests(method, *map(int, more))
-    least = len(texts) if method == "PUT" else 1  # so that each document is there after a round
-    print(*run(int(port), float(seconds), int(connections), texts, least))
+    port, method, seconds, connections, *rest = sys.argv[1:]
+    more, count, least = (*map(int, rest), *(0, 1, 1)[len(rest) :])
+    found = run(int(port), float(seconds), int(connections), requests(method, more, count), least)
+    print(found.count, found.elapsed_s, *(percentile(found.latencies_s, percent) * 1e3 for percent in (50, 99)))

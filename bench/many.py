@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.http import FLOOR, OURS, compare, contending
 from bench.load import DOCUMENT
+from bench.rows import Row, command
 from tests.sizes import LEAST_BESIDE, LIMIT
 from writebehind import Settings
 
@@ -16,8 +17,9 @@ MOST_BYTES: int = Settings.model_fields["max_answer_bytes"].default
 SECONDS = 0.5
 
 
-def main() -> None:
+def main() -> list[Row]:
     """Compare writebehind with a bare endpoint."""
+    rows: list[Row] = []
     with contending(FLOOR, OURS, seconds=SECONDS) as contenders:
         for size in SIZES:
             more = size - len(DOCUMENT)
@@ -25,8 +27,9 @@ def main() -> None:
                 one.measure("PUT", more)  # what is asked for
             for count in COUNTS:
                 if count * size <= MOST_BYTES:
-                    compare(contenders, "POST", more, count)
+                    rows += compare(contenders, "POST", more, count)
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    command("many", main, __doc__)

@@ -501,12 +501,14 @@ def test_no_celery_that_a_restart_of_redis_ends():
     assert "5.7.0" not in Requirement(bounds).specifier
 
 
-def test_mutants_are_made_of_what_is_tested():
-    """What makes mutants has the versions of the other lock, where both have a package."""
-    mutants, development = locked("requirements-mutants.lock"), locked("requirements.lock")
+@pytest.mark.parametrize(("what", "one"), [("mutants", "cosmic-ray"), ("peers", "dogpile-cache")])
+def test_what_has_a_lock_of_its_own_has_the_versions_that_are_tested(what, one):
+    """Those of the other lock, where both have a package."""
+    own, development = locked(f"requirements-{what}.lock"), locked("requirements.lock")
 
-    assert "cosmic-ray" in mutants
-    assert {name: development.get(name, version) for name, version in mutants.items()} == mutants
+    assert one in own
+    assert one not in development
+    assert {name: development.get(name, version) for name, version in own.items()} == own
 
 
 def test_the_image_is_built_by_what_is_locked():

@@ -135,5 +135,24 @@ def test_continuous_integration_tries_each_topology_before_all_tests():
     assert ["make promises", "make test"] == (ROOT / ".ci/run").read_text("utf-8").splitlines()[-2:]
 
 
+def test_a_comparison_says_what_it_needs(data):
+    """A revision to compare with; nothing is measured without one."""
+    python = Path(".venv/bin/python")
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.installed"):
+        Path(name).touch()
+
+    def run(*more: str) -> tuple[int, list[str]]:
+        command = ["make", "--no-print-directory", "--silent", "bench-compare", *more]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout.splitlines()
+
+    code, told = run()
+    assert (True, ["make bench-compare BASE=<revision>"]) == (code != 0, told)
+    assert (0, ["-m bench.revisions --json rows.json main"]) == run("BASE=main", "OPTIONS=--json rows.json")
+
+
 def _clean():
     return subprocess.run(["make", "--no-print-directory", "clean"], capture_output=True, text=True, check=False)
