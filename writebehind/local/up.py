@@ -333,6 +333,10 @@ class System:
         with Pipeline(self._settings.model_copy(update=urls)) as pipeline:
             with suppress(UnavailableError):  # the processes say so, and wait for Redis
                 check_start(pipeline)
+            if API in self._commands:  # which would end by it, start by start
+                from writebehind.flask.access import Access  # noqa: PLC0415 - slow to import
+
+                Access(pipeline.keyring, is_open=pipeline.settings.is_open).check()
             if self._servers:  # of others' databases it is for `writebehind init` to have them
                 self._create_indexes(pipeline)
 

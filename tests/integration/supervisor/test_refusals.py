@@ -44,6 +44,17 @@ def test_up_refuses_a_broker_that_celery_cannot_use(tmp_path, procfile):
     assert not (tmp_path / "started").exists()
 
 
+def test_up_refuses_to_be_reached_by_everybody_where_there_is_no_key(tmp_path, procfile):
+    """It is known once Redis runs, and told in one line then: no process is started."""
+    procfile.write_text("web: touch started; exec sleep 60")
+
+    ended = _up(tmp_path, "--port", "0", "--procfile", str(procfile), WRITEBEHIND_HOST="0.0.0.0")  # noqa: S104 - refused
+
+    assert (2, 1, "") == (ended.returncode, len(ended.stderr.splitlines()), ended.stdout)
+    assert "there is no API key: let `writebehind keys generate FILE` make one" in ended.stderr
+    assert not (tmp_path / "started").exists()
+
+
 @pytest.fixture(scope="module")
 def used(tmp_path_factory) -> Path:
     """A data directory that a system has run in."""
