@@ -11,12 +11,14 @@ from bench import (
     constants,
     http,
     keys,
+    layouts,
     libraries,
     many,
     partitions,
     peers,
     queries,
     reconcile,
+    scale,
     spread,
     tallies,
     tasks,
@@ -43,6 +45,8 @@ BENCHMARKS = (
     keys,
     many,
     partitions,
+    layouts,
+    scale,
     reconcile,
     spread,
     consistency,
@@ -54,7 +58,7 @@ BENCHMARKS = (
 file = parser(__doc__).parse_args().json
 rows: list[Row] = []
 began = time.monotonic()
-print(f"{len(BENCHMARKS)} benchmarks, about 46 minutes on two cores that do nothing else")
+print(f"{len(BENCHMARKS)} benchmarks, about 51 minutes on two cores that do nothing else")
 for number, benchmark in enumerate(BENCHMARKS, 1):
     print(
         f"\n--- {number} of {len(BENCHMARKS)}, {benchmark.__name__}, after {time.monotonic() - began:.0f} s",

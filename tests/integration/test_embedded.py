@@ -24,12 +24,14 @@ from tests.waiting import slowness, wait_until
 from writebehind import load_settings
 from writebehind.local.embedded import (
     LOOPBACK,
+    TUNABLES,
     EmbeddedError,
     EmbeddedMongo,
     EmbeddedRedis,
     can_listen,
     free_port,
     lock_directory,
+    valkey_binary,
 )
 from writebehind.local.own_servers import OwnServers
 
@@ -278,3 +280,19 @@ def _stopped(pid):
 
 def _is_over(pid):
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, TUNABLES), ("glibc.malloc.arena_max=1", "glibc.malloc.arena_max=1")]
+)
+def test_redis_keeps_freed_memory_at_hand(tmp_path, monkeypatch, given, expected):
+    """Scripts take no more CPU then where millions of documents are pending. What somebody has tuned, stays."""
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if given:
+        monkeypatch.setenv("GLIBC_TUNABLES", given)
+    program, told = tmp_path / "program", tmp_path / "told"  # Valkey writes its title over what others see of it
+    program.write_text(f'#!/bin/sh\nprintenv GLIBC_TUNABLES > {told}\nexec {valkey_binary()} "$@"\n', "utf-8")
+    program.chmod(0o700)
+    monkeypatch.setattr(EmbeddedRedis, "_program", lambda _: program)
+    with EmbeddedRedis(tmp_path / "data"):
+        assert told.read_text("utf-8").strip() == expected
