@@ -17,7 +17,7 @@ import writebehind
 from writebehind import Pipeline, load_settings
 from writebehind.documents import codec
 
-CALLS, DOCUMENTS, PARTITIONS, BATCHES = 400, 800, 4, 5
+CALLS, DOCUMENTS, PARTITIONS, BATCHES = 400, 300, 4, 5
 TEXT = (
     b'{"name":"Ada Lovelace","born":{"$date":"1815-12-10T00:00:00Z"},"tags":["mathematics","poetry"],'
     b'"address":{"street":"12 St James\'s Square","city":"London"},"visits":42,"score":0.75,"active":true,'

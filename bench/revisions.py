@@ -8,6 +8,7 @@ measured once more, for twice as many rounds, and only that counts then: the mac
 from __future__ import annotations
 
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -72,10 +73,14 @@ def rounds(base: Measure, here: Measure, count: int) -> list[Compared]:
 
 def judged(base: Measure, here: Measure, count: int) -> list[Compared]:
     """Compare both; what seems slower is what it is in a second lot of rounds, of twice as many."""
+    print(f"measuring both, {count} rounds", flush=True)
     found = rounds(base, here, count)
     if not any(one.is_slower for one in found):
         return found
-    print(f"measuring once more: {', '.join(one.name for one in found if one.is_slower)}", flush=True)
+    print(
+        f"measuring once more, {2 * count} rounds: {', '.join(one.name for one in found if one.is_slower)}",
+        flush=True,
+    )
     again = {one.name: one for one in rounds(base, here, 2 * count)}
     return [again[one.name] if one.is_slower else one for one in found]
 
@@ -181,6 +186,7 @@ def main() -> None:
     parsing = parser(__doc__)
     parsing.add_argument("base", metavar="BASE", help="a revision")
     given = parsing.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # the worktree goes then as well
     with ExitStack() as stack:
         base = stack.enter_context(checked_out(given.base))
         mongo = stack.enter_context(EmbeddedMongo(stack.enter_context(tempfile.TemporaryDirectory())))

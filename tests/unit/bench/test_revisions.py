@@ -59,7 +59,7 @@ def test_what_seems_slower_is_measured_once_more(capsys):
 
     assert (False, 4) == (put.is_slower, len(put.here))
     assert 2 == len(get.here)
-    assert "measuring once more: put\n" == capsys.readouterr().out
+    assert "measuring both, 2 rounds\nmeasuring once more, 4 rounds: put\n" == capsys.readouterr().out
 
 
 def test_what_is_slower_twice_is_slower():
