@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 Environ = dict[str, Any]
 #: An answer: its status, its headers and its body.
 Answer = tuple[int, list[tuple[str, str]], bytes]
+#: Waits for a step of a request.
+Wait = Callable[[Awaitable[Any]], Awaitable[Any]]
 
 #: Methods of plain requests.
 HERE: Final = frozenset({"GET", "PUT"})
@@ -132,19 +134,24 @@ class HotPath:
         start_response(_STATUSES[status], headers)
         return [body]
 
-    async def answer_here(self, environ: Environ, lanes: Lanes) -> Answer | None:
+    async def answer_here(self, environ: Environ, lanes: Lanes, wait: Wait) -> Answer | None:
         """Answer a plain request that one round trip to Redis decides, in an event loop.
 
         `None` where it takes a thread, in which the application is called with the same environment.
 
         Args:
             environ: of the request, whose body can be read again.
-            lanes: of the loop; Redis has `redis_timeout_ms` to answer.
+            lanes: of the loop.
+            wait: waits for Redis, as long as somebody waits for the answer.
+
+        Raises:
+            TimeoutError: nobody does any longer. A write may have happened.
         """
         try:
             with NEVER_WAITS:
-                asked = self._asked(environ, MOST_HERE)
-                if asked is None or not self._access.is_known(environ):
+                # First: to find whose a key is would have them read, where they are not known well enough.
+                asked = self._asked(environ, MOST_HERE) if self._access.is_known(environ) else None
+                if asked is None:
                     return None
                 if not asked.is_read and not self._written[asked.collection].puts_by_trips():
                     return None
@@ -158,7 +165,7 @@ class HotPath:
             if trip is None or under_way is None:
                 _begin_anew(environ)
                 return None
-            outcome = await _outcome(trip, under_way)
+            outcome = await _outcome(trip, wait(under_way))
             if outcome == NOTHING_DONE:
                 _begin_anew(environ)
                 return None
@@ -262,6 +269,8 @@ async def _outcome(trip: RoundTrip[Any], answer: Awaitable[Any]) -> Outcome:
         return Outcome(rest=error.rest)
     except RedisUnavailableError as error:
         return Outcome(rest=trip.lost and partial(trip.lost, without_frames(error)))
+    except TimeoutError:
+        raise
     except Exception as error:  # noqa: BLE001 - for the route
         return Outcome(error=error)
 

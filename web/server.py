@@ -248,10 +248,7 @@ class Server:
         try:
             if target not in self._known_large:
                 environ = environ_for(scope, body)
-                transfer.at_work = True  # it does not stand still
-                done = await self._answer_here(environ)
-                transfer.at_work = False
-                if done is not None:
+                if (done := await self._answer_here(transfer, environ)) is not None:
                     return done
                 threads = self._threads(scope, len(body))
                 work = partial(self._call, environ, until=transfer.deadline)
@@ -266,11 +263,11 @@ class Server:
             self._requests.refused(error)
             return await self._refusal(scope, error)
 
-    async def _answer_here(self, environ: dict[str, Any]) -> Answer | None:
+    async def _answer_here(self, transfer: Transfer, environ: dict[str, Any]) -> Answer | None:
         """The answer to a request that takes no thread, if it is one."""
         if self._hot is None or environ["REQUEST_METHOD"] not in HERE:
             return None
-        found = await self._hot.answer_here(environ, self._lanes)
+        found = await self._hot.answer_here(environ, self._lanes, partial(self._transfers.work, transfer))
         if found is None:
             return None
         status, headers, data = found

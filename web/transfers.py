@@ -99,6 +99,14 @@ class Transfers:
             transfer.task = None
             self._waiting.discard(transfer)
 
+    async def work(self, transfer: Transfer, step: Awaitable[T]) -> T:
+        """Wait for a step that is not the client's: nobody makes it give way. Raises as `wait`."""
+        transfer.at_work = True
+        try:
+            return await self.wait(transfer, step)
+        finally:
+            transfer.at_work = False
+
     async def carry_out(self, transfer: Transfer, threads: Threads, call: Callable[[], T]) -> T:
         """Wait for the work of a transfer, for which its client is not to blame: nobody makes it give way.
 

@@ -46,10 +46,10 @@ def here(monkeypatch) -> list[bool]:
     answered: list[bool] = []
     answer_here = HotPath.answer_here
 
-    async def noting(self, environ, lanes):
+    async def noting(self, environ, lanes, wait):
         while any(one._is_fetching for one in lanes._lanes.values()):  # noqa: ASYNC110 - an executor ends it
             await asyncio.sleep(0.001)
-        found = await answer_here(self, environ, lanes)
+        found = await answer_here(self, environ, lanes, wait)
         answered.append(found is not None)
         return found
 

@@ -345,12 +345,61 @@ def test_a_loop_that_stood_still_blames_nobody(users):
     async def run() -> list:
         async with ready(users) as lanes:
             futures = [await begun(lanes, one) for one in trips]
-            time.sleep(2 * TIMEOUT_MS / 1000)  # noqa: ASYNC251 - so does a loop that has much to do
-            await asyncio.sleep(0)
-            time.sleep(2 * TIMEOUT_MS / 1000)  # noqa: ASYNC251
+            for _ in range(3):
+                await asyncio.sleep(0)
+                time.sleep(2 * TIMEOUT_MS / 1000)  # noqa: ASYNC251 - so does a loop that has much to do
             return [one.id for one in await asyncio.gather(*futures)]
 
     assert asyncio.run(run()) == [f"s{n}" for n in range(50)]
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["not answered", "a replica"])
+def test_where_the_server_cannot_be_greeted_anew_nothing_begins_over_the_old_connection(users, monkeypatch, fails):
+    """It may lead to a former primary, which answers still."""
+    read = to_read(users, "known")
+
+    def lend() -> None:
+        if fails:
+            raise RedisUnavailableError
+
+    async def run() -> None:
+        async with ready(users) as lanes:
+            monkeypatch.setattr(read.server, "lend", lend)
+            await until(lambda: lanes.begin(read) is None)
+            assert not [lanes.begin(read) for _ in range(100) if lanes.begin(read)]
+            monkeypatch.undo()
+            assert (await (await begun(lanes, read))).entry.exists
+
+    asyncio.run(run())
+
+
+def test_keys_that_are_due_are_not_taken_for_read_by_a_loop(pipeline, users):
+    """Where a thread must not wait, nobody has read them, and the next thread does."""
+    keyring = pipeline.keyring
+    keyring.is_on()
+    keyring._due = due = time.monotonic() - 0.1
+
+    with NEVER_WAITS, pytest.raises(WouldWaitError):
+        keyring.find("wb_x")
+
+    assert due == keyring._due
+    keyring.find("wb_x")
+    assert keyring._due > time.monotonic()
+
+
+def test_what_a_loop_that_stood_still_has_not_sent_is_begun_anew(users):
+    """What was known of Redis when it was made may not be so any more."""
+    put = to_put(users, "ada", {"n": 1})
+
+    async def run() -> None:
+        async with ready(users) as lanes:
+            future = await begun(lanes, put)
+            time.sleep(2 * TIMEOUT_MS / 1000)  # noqa: ASYNC251 - so does a loop that has much to do
+            with pytest.raises(UndecidedError):
+                await future
+
+    asyncio.run(run())
+    assert users.get("ada") is None
 
 
 def test_connections_go_back_to_those_of_threads(users):
@@ -361,7 +410,7 @@ def test_connections_go_back_to_those_of_threads(users):
         async with ready(users) as lanes:
             lane = lanes._lanes[read.server]
             for _ in range(5):
-                lane._fetch()
+                lane._fetch(time.monotonic())
                 await until(lambda: not lane._is_fetching)
                 await (await begun(lanes, read))
 

@@ -17,6 +17,7 @@ from writebehind.access.keys import BEGINNING, ApiKey, Rotation, Token
 from writebehind.access.rights import Rights
 from writebehind.access.seen import SeenKeys
 from writebehind.access.subjects import Holder
+from writebehind.deadline import about_to_wait
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis.shared.api_keys import ApiKeys, Recorded
 
@@ -177,6 +178,7 @@ class Keyring:
         now = time.monotonic()
         if now < self._due and known is not None:
             return known
+        about_to_wait()
         if not self._lock.acquire(blocking=known is None or now > self._due + LATE_S):
             return known or {}  # somebody is at it
         try:

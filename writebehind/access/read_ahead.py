@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar
 
 from writebehind import forks
 from writebehind.access import published
+from writebehind.deadline import about_to_wait
 from writebehind.errors import TokenKeysError
 from writebehind.logs.states import StateLog
 
@@ -76,6 +77,7 @@ class ReadAhead(Generic[T]):
         """
         self.begin()
         if self.last is None:
+            about_to_wait()
             self._tried.wait(published.WITHIN_S + 1)
         return self.last
 

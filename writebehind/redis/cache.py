@@ -137,9 +137,10 @@ class Cache:
 
         What is missing or larger is not decided. `None` where it may take more than a round trip.
         """
+        seen = self._layout.view
         key = self.key(member)
         server = self._wire.direct(key)
-        if server is None:
+        if server is None or self._layout.view is not seen:  # another thread may have learned of a division
             return None
         most = BODY_AT + most_bytes
 

@@ -302,7 +302,7 @@ class Connections:
     def take_back(self, connection: Any, *, is_kept: bool) -> None:
         """Take a connection back of which all answers were read."""
         if is_kept:
-            self._idle.append((connection, time.monotonic()))
+            self._idle.append((connection, 0.0))  # to be looked at before it is used
         else:
             connection.disconnect()
 
@@ -314,11 +314,13 @@ class Connections:
     def lost(self, connection: Any, began: float, error: BaseException) -> RedisUnavailableError:
         """The error of whoever waits for answers over a connection that is lent, and broke; that is closed."""
         connection.disconnect()
+        if not isinstance(error, _NO_ANSWER):  # such as what is no answer of a Redis
+            error = RedisConnectionError(told(error))
         try:
             self._failed(connection, began, error)
         except RedisUnavailableError as lost:
             return without_frames(lost)
-        raise error
+        return RedisUnavailableError(f"{self._title} does not answer", inner=told(error))
 
     def close(self) -> None:
         """Close the idle connections. Others are opened when they are needed."""

@@ -403,7 +403,9 @@ class Store:
             self._keep_recent((request,), (commit,))
             return conclude(commit)
 
-        return self._wire.step_trip(_COMMIT, self._commit_call(request, None), decide, lost)
+        seen = self._layout.view
+        trip = self._wire.step_trip(_COMMIT, self._commit_call(request, None), decide, lost)
+        return trip if self._layout.view is seen else None  # another thread may have learned of a division
 
     def _keep_recent(self, requests: Sequence[CommitRequest], commits: Sequence[Commit]) -> None:
         if self.recent.is_on:

@@ -14,6 +14,7 @@ from functools import partial
 from threading import Event
 from time import monotonic
 
+from writebehind.deadline import may_wait
 from writebehind.documents.durability import Durability
 from writebehind.errors import (
     DurabilityNotOfferedError,
@@ -116,7 +117,7 @@ class Admission:
         vitals.check()
         if vitals is not self._seen:
             self._see(vitals)
-            if (now := monotonic()) - self._told_at >= TELL_EVERY_S:
+            if may_wait() and (now := monotonic()) - self._told_at >= TELL_EVERY_S:
                 self._told_at = now
                 self._tell()
         return vitals

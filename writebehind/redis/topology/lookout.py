@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from writebehind import forks
+from writebehind.deadline import about_to_wait
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis.keys import Layout
 
@@ -37,6 +38,7 @@ class Lookout:
         """
         if self._look is None or getattr(self._looking, "now", False):  # what is sent is the look
             return
+        about_to_wait()
         with self._lock:
             began = time.monotonic()
             if began <= self.due:
