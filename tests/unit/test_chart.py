@@ -243,6 +243,17 @@ def test_a_queue_without_a_worker_is_refused():
 
 
 @needs_helm
+def test_an_ingress_needs_names():
+    """Kubernetes refuses one without rules, and only when it is installed."""
+    done = helm(
+        *("template", "shop", CHART, "--kube-version", f"{KUBERNETES}.0", "-f", CHART / "ci/least.yaml"),
+        *("--set", "web.ingress.enabled=true"),
+    )
+    assert done.returncode != 0
+    assert "web.ingress.hosts: the names by which clients reach the API" in done.stderr
+
+
+@needs_helm
 def test_processes_have_the_time_that_they_take_to_end(manifests):
     """A worker finishes its batch, a web process its requests after its endpoint is forgotten."""
     longest_s = Settings.model_fields["mongodb_timeout_ms"].default / 1000
