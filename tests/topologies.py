@@ -167,11 +167,12 @@ class SentinelProcess(Asked):
 
 
 class Sentinels:
-    """A primary with a replica, and three Sentinels that watch them; `options` are more settings of both."""
+    """A primary with replicas, and three Sentinels that watch them; `options` are more settings of all servers."""
 
-    def __init__(self, directory: Path, options: Mapping[str, str] = _NONE) -> None:
+    def __init__(self, directory: Path, options: Mapping[str, str] = _NONE, *, replicas: int = 1) -> None:
         primary = Watched(directory / "primary", options=options)
-        self.servers = [primary, Watched(directory / "replica", primary, options=options)]
+        names = ["replica", *(f"replica{at}" for at in range(1, replicas))]
+        self.servers = [primary, *(Watched(directory / name, primary, options=options) for name in names)]
         self.sentinels = [SentinelProcess(directory / f"sentinel{at}", primary) for at in range(3)]
         self._stack = ExitStack()
 
@@ -187,8 +188,11 @@ class Sentinels:
         return next(one for one in self.servers if one.port == int(port))
 
     def is_whole(self) -> bool:
-        """Whether the replica follows, and each Sentinel knows of it and of the others."""
-        return all(self._knows(one) for one in self.sentinels) and self.primary.ask("WAIT", 1, 100) == 1
+        """Whether the replicas follow, and each Sentinel knows of them and of the others."""
+        replicas = len(self.servers) - 1
+        return (
+            all(self._knows(one) for one in self.sentinels) and self.primary.ask("WAIT", replicas, 100) == replicas
+        )
 
     def _knows(self, sentinel: SentinelProcess) -> bool:
         others = sentinel.ask("SENTINEL", "SENTINELS", SERVICE)

@@ -39,6 +39,8 @@ sentinel failover-timeout main 15000
 END
     exec valkey-sentinel "$file" --include /password/sentinel.conf ;;
   node)
+    # No `min-replicas-to-write`: with one replica each, a shard would take no writes after a failover until its former
+    # primary is back. Where each primary has two, set it to 1, else what one that is cut off acknowledges is lost.
     keep << END
 $durable
 cluster-enabled yes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -23,7 +24,7 @@ FIT = {"min-replicas-to-write": "1", "min-replicas-max-lag": "1", "replica-serve
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory) -> Iterator[Sentinels]:
-    with Sentinels(tmp_path_factory.mktemp("watched")) as sentinels:
+    with Sentinels(tmp_path_factory.mktemp("watched"), replicas=2) as sentinels:
         yield sentinels
 
 
@@ -45,9 +46,8 @@ def judged(pipeline: Pipeline) -> list[Finding]:
 
 def test_all_is_fit(fit):
     """Servers as the doctor would have them are in order, each with what it is."""
-    assert [("redis sentinels", Level.OK), ("redis failover", Level.OK), ("redis replica", Level.OK)] == [
-        (one.check, one.level) for one in judged(fit)
-    ]
+    checks = ("sentinels", "failover", "failover by hand", "replica", "replica")
+    assert [(f"redis {one}", Level.OK) for one in checks] == [(one.check, one.level) for one in judged(fit)]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,42 @@ def test_a_primary_that_is_cut_off(fit, watched, name, value, said):
     watched.primary.ask("CONFIG", "SET", name, value)
     one = found(fit, "redis failover")
     assert (Level.WARNING, True, True) == (one.level, said in one.advice, name in one.found)
+
+
+def test_all_that_is_wrong_is_told_at_once(fit, watched):
+    """Nobody has to mend one thing to hear of the next."""
+    for name, value in (("min-replicas-to-write", "0"), ("replica-serve-stale-data", "yes")):
+        watched.primary.ask("CONFIG", "SET", name, value)
+    told = [one.advice.partition(" on each")[0] for one in judged(fit) if one.check == "redis failover"]
+    fence = "CONFIG SET min-replicas-to-write 1 min-replicas-max-lag 1"
+    assert [fence, "CONFIG SET replica-serve-stale-data no"] == told
+
+
+def group_of(least: str | None, replicas: int, *, timeout_ms: str | None = None) -> failover.Group:
+    config = FIT | {"min-replicas-to-write": least, "cluster-node-timeout": timeout_ms}
+    facts = {"cluster_enabled": "1"} if timeout_ms else {}
+    return failover.Group("a", facts, config, [("127.0.0.1", port) for port in range(replicas)])
+
+
+@pytest.mark.parametrize(
+    ("least", "replicas", "advice"),
+    [("1", 1, "have 2 replicas"), ("0", 1, "have 2 replicas"), ("2", 2, "have 3 replicas"), ("1", 2, None)],
+)
+def test_a_failover_after_which_nothing_is_written(least, replicas, advice):
+    """As many replicas as it takes writes with are one too few: one of them becomes the primary."""
+    told = [*failover.fence(group_of(least, replicas), 1, None)]
+    spare = [one for one in told if "no writes after a failover" in one.found]
+    assert ([(Level.WARNING, advice)] if advice else []) == [(one.level, one.advice) for one in spare]
+
+
+def test_the_lag_of_a_cluster(fit, monkeypatch):
+    """The advice has the figure that `doctor --config` prints, which is that of its nodes."""
+    group = group_of("0", 2, timeout_ms="3000")
+    (one,) = failover.fence(group, 1, None)
+    assert "min-replicas-max-lag 1 on" in one.advice
+    more = {"appendfsync": "everysec", "maxmemory-policy": "noeviction"}
+    monkeypatch.setattr(failover, "groups", lambda _: [replace(group, config={**group.config, **more})])
+    assert "min-replicas-max-lag 1" in [*failover.configuration(fit)]
 
 
 @pytest.mark.parametrize(

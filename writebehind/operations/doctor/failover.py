@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from redis.exceptions import ResponseError
@@ -27,6 +27,7 @@ SEEN_S = 2
 #: Sentinels of which one may be away.
 FEWEST_SENTINELS = 3
 
+_FENCE = "redis failover"
 _MIN_REPLICAS, _MAX_LAG, _STALE = "min-replicas-to-write", "min-replicas-max-lag", "replica-serve-stale-data"
 _ON_ALL = "on each server, and the same in its configuration file: `writebehind doctor --config` prints it"
 
@@ -63,7 +64,7 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
         name = group.name if group.name in of_all else ""
         peers, watched = of_all[name], watched_of[name]
         if group.replicas or watched or group.config[_MIN_REPLICAS] not in {None, "", "0"}:
-            yield fence(group, needed(group, pipeline.settings.confirm_replicas), down_after_ms(watched))
+            yield from fence(group, needed(group, pipeline.settings.confirm_replicas), down_after_ms(watched))
         if watched:
             yield from by_hand(group, needed(group, pipeline.settings.confirm_replicas))
         for place in group.replicas:
@@ -90,41 +91,70 @@ def down_after_ms(watched: Mapping[str, Mapping[str, str] | RedisUnavailableErro
     return min((int(one) for one in said if one.isdecimal()), default=None)
 
 
-def fence(group: Group, replicas: int, down_ms: int | None) -> Finding:
+def fence(group: Group, replicas: int, down_ms: int | None) -> Iterator[Finding]:
     """Stops to take writes when it is cut off from its replicas, before one of them takes its place."""
-    check, server = "redis failover", f"{group.name}: " if group.name else ""
-    least, lag, stale = (group.config[name] for name in (_MIN_REPLICAS, _MAX_LAG, _STALE))
+    server = f"{group.name}: " if group.name else ""
+    least = group.config[_MIN_REPLICAS]
     if least is None:
-        return ok(check, f"{server}unknown, as CONFIG GET is refused")
+        yield ok(_FENCE, f"{server}unknown, as CONFIG GET is refused")
+        return
+    judged = (_spare(group, int(least or 0) or replicas), _limit(group, replicas, down_ms), _reads_old(group))
+    if wrong := [replace(one, found=f"{server}{one.found}") for one in judged if one]:
+        yield from wrong
+    else:
+        yield ok(_FENCE, f"{server}takes no writes without {counted(int(least), 'replica')}")
+
+
+def _limit(group: Group, replicas: int, down_ms: int | None) -> Finding | None:
+    """A fault of the number of replicas without which it takes no writes, or of the lag from which they count."""
+    least, lag = group.config[_MIN_REPLICAS], group.config[_MAX_LAG]
+    lag_to_set = lag_s(until_failover_ms(group, down_ms))
     if least in {"", "0"}:
         return warning(
-            check,
-            f"{server}{_MIN_REPLICAS} is 0: a primary that is cut off goes on to acknowledge writes, which are "
-            "lost when a replica takes its place",
-            f"CONFIG SET {_MIN_REPLICAS} {replicas} {_MAX_LAG} {lag_s(down_ms)} {_ON_ALL}",
+            _FENCE,
+            f"{_MIN_REPLICAS} is 0: a primary that is cut off goes on to acknowledge writes, which are lost "
+            "when a replica takes its place",
+            f"CONFIG SET {_MIN_REPLICAS} {replicas} {_MAX_LAG} {lag_to_set} {_ON_ALL}",
         )
-    if int(least) > len(group.replicas):
+    if int(least or 0) > len(group.replicas):
         return failure(
-            check,
-            f"{server}takes no writes, as {_MIN_REPLICAS} is {least}: "
+            _FENCE,
+            f"takes no writes, as {_MIN_REPLICAS} is {least}: "
             f"{counted(len(group.replicas), 'replica is', 'replicas are')} connected",
             f"see that they run and reach it; or CONFIG SET {_MIN_REPLICAS} {len(group.replicas)} {_ON_ALL}",
         )
     if down_ms is not None and lag and int(lag) > _longest_lag_s(down_ms):
         return warning(
-            check,
-            f"{server}{_MAX_LAG} is {lag} s, and Sentinels take a primary for gone after {down_ms} ms: one that "
-            "is cut off may be used beside another one, its writes are lost, and its reads are old",
-            f"CONFIG SET {_MAX_LAG} {lag_s(down_ms)} {_ON_ALL}",
+            _FENCE,
+            f"{_MAX_LAG} is {lag} s, and Sentinels take a primary for gone after {down_ms} ms: one that is "
+            "cut off may be used beside another one, its writes are lost, and its reads are old",
+            f"CONFIG SET {_MAX_LAG} {lag_to_set} {_ON_ALL}",
         )
-    if stale == "yes" and not group.is_clustered:
-        return warning(
-            check,
-            f"{server}{_STALE} is yes: a primary that has become a replica serves reads of what it had before, as "
-            "long as it has not come as far as the new one",
-            f"CONFIG SET {_STALE} no {_ON_ALL}",
-        )
-    return ok(check, f"{server}takes no writes without {counted(int(least), 'replica')}")
+    return None
+
+
+def _spare(group: Group, least: int) -> Finding | None:
+    """Too few replicas for a failover: one of them becomes the primary, and has the others only."""
+    if least != len(group.replicas):
+        return None
+    return warning(
+        _FENCE,
+        f"{counted(least, 'replica')}, and {_MIN_REPLICAS} {least}: no writes after a failover until the former "
+        "primary, or another replica, is there",
+        f"have {counted(least + 1, 'replica')}",
+    )
+
+
+def _reads_old(group: Group) -> Finding | None:
+    """Whether one that has become a replica is read from before it has what the new primary has."""
+    if group.config[_STALE] != "yes" or group.is_clustered:
+        return None
+    return warning(
+        _FENCE,
+        f"{_STALE} is yes: a primary that has become a replica serves reads of what it had before, as long as it "
+        "has not come as far as the new one",
+        f"CONFIG SET {_STALE} no {_ON_ALL}",
+    )
 
 
 def by_hand(group: Group, confirming: int) -> Iterator[Finding]:
@@ -138,6 +168,12 @@ def by_hand(group: Group, confirming: int) -> Iterator[Finding]:
         else:
             care = "SENTINEL FAILOVER <name> COORDINATED keeps all of it"
             yield ok("redis failover by hand", f"{found}: {care}; without that word confirm_replicas={count} does")
+
+
+def until_failover_ms(group: Group, down_ms: int | None) -> int | None:
+    """The time until something takes the place of a primary that is gone, ms; `None` where nothing says so."""
+    timeout = group.config["cluster-node-timeout"] or ""
+    return int(timeout) if group.is_clustered and timeout.isdecimal() else down_ms
 
 
 def lag_s(down_ms: int | None) -> int:
@@ -252,9 +288,7 @@ def configuration(pipeline: Pipeline) -> Iterator[str]:
         least = needed(group, pipeline.settings.confirm_replicas)
         yield f"# writes are refused while fewer than {counted(least, 'replica')} keep up"
         yield f"{_MIN_REPLICAS} {least}"
-        timeout = group.config["cluster-node-timeout"] or ""
-        until_ms = int(timeout) if group.is_clustered and timeout.isdecimal() else down_ms
-        yield f"{_MAX_LAG} {lag_s(until_ms)}"
+        yield f"{_MAX_LAG} {lag_s(until_failover_ms(group, down_ms))}"
         if not group.is_clustered:
             yield f"{_STALE} no"
     for name, watched in watched_of.items():
