@@ -9,6 +9,7 @@ from bench import (
     connections,
     consistency,
     constants,
+    drain,
     http,
     keys,
     layouts,
@@ -33,6 +34,7 @@ BENCHMARKS = (
     codec,
     chain,
     constants,
+    drain,
     tallies,
     watching,
     aio,
@@ -58,7 +60,7 @@ BENCHMARKS = (
 file = parser(__doc__).parse_args().json
 rows: list[Row] = []
 began = time.monotonic()
-print(f"{len(BENCHMARKS)} benchmarks, about 51 minutes on two cores that do nothing else")
+print(f"{len(BENCHMARKS)} benchmarks, about 53 minutes on two cores that do nothing else")
 for number, benchmark in enumerate(BENCHMARKS, 1):
     print(
         f"\n--- {number} of {len(BENCHMARKS)}, {benchmark.__name__}, after {time.monotonic() - began:.0f} s",

@@ -12,6 +12,7 @@ from pymongo import DeleteOne, ReplaceOne
 from pymongo.errors import BulkWriteError, WriteError
 from pymongo.results import BulkWriteResult
 from pymongo.synchronous.collection import Collection
+from pymongo.synchronous.database import Database
 
 #: What each server says of a unique value that is there, and whether it says that it is the id: as recorded.
 DUPLICATE_KEYS = json.loads((Path(__file__).parent / "duplicate_keys.json").read_text())
@@ -19,6 +20,11 @@ DUPLICATE_KEYS = json.loads((Path(__file__).parent / "duplicate_keys.json").read
 Operations = Sequence[ReplaceOne[Any] | DeleteOne]
 #: Takes the id of a document: what a server says of it, or what is raised where the command has it, or `None`.
 Refuses = Callable[[object], dict[str, Any] | Exception | None]
+
+
+def left_to_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no batch go in one command: a test replaces the driver's `bulk_write`."""
+    monkeypatch.setattr("writebehind.mongodb.update_command.MOST_DOCUMENTS", 0)
 
 
 class RefusingServer:
@@ -51,8 +57,30 @@ class RefusingServer:
             raise BulkWriteError({"writeErrors": errors, "writeConcernErrors": [], "nRemoved": removed})
 
         monkeypatch.setattr(Collection, "bulk_write", bulk_write)
+        monkeypatch.setattr(Database, "command", self._at_once(Database.command))
         for name in ("replace_one", "delete_one"):  # of a document alone, after an answer that cannot be read
             monkeypatch.setattr(Collection, name, self._alone(getattr(Collection, name)))
+
+    def _at_once(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def command(database: Database[Any], name: Any, *rest: Any, **options: Any) -> Any:
+            if name != "update":
+                return original(database, name, *rest, **options)
+            self.sent += 1
+            refused, taken = {}, []
+            for at, one in enumerate(options["updates"]):
+                said = self.refuses(one["q"]["_id"])
+                if isinstance(said, Exception):
+                    raise said
+                if said is None:
+                    taken.append(one)
+                else:
+                    refused[at] = said
+            options["updates"] = taken
+            answer = original(database, name, *rest, **options) if taken else {"ok": 1, "n": 0}
+            errors = [{"index": at, "code": 0, "errmsg": "no", **said} for at, said in refused.items()]
+            return {**answer, "writeErrors": errors} if errors else answer
+
+        return command
 
     def _alone(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def write_one(target: Collection[Any], where: dict[str, Any], *rest: Any, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from bson import DatetimeMS, Int64
 from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure
 from pymongo.synchronous.collection import Collection as SyncCollection
 
-from tests.refusals import DUPLICATE_KEYS, RefusingServer, only
+from tests.refusals import DUPLICATE_KEYS, RefusingServer, left_to_the_driver, only
 from tests.sinks import COLLECTION, deletion, results, write
 from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoRefusesError, MongoUnavailableError
@@ -101,6 +101,7 @@ def test_a_command_that_is_refused_for_other_reasons_is_tried_again(sink, users,
         raise OperationFailure("not authorized", 13)
 
     monkeypatch.setattr("pymongo.synchronous.collection.Collection.bulk_write", refuse)
+    monkeypatch.setattr("pymongo.synchronous.database.Database.command", refuse)
     with pytest.raises(MongoUnavailableError, match="not authorized"):
         sink.write(COLLECTION, [write("ada", 1)])
 
@@ -174,6 +175,7 @@ def test_only_several_are_refused_together(sink, monkeypatch, count):
         raise OperationFailure("not authorized", 13)
 
     monkeypatch.setattr(SyncCollection, "bulk_write", unreadable)
+    left_to_the_driver(monkeypatch)
     monkeypatch.setattr(SyncCollection, "update_many", refuse)
 
     with pytest.raises(AllRefusedError) as refused:
@@ -224,6 +226,7 @@ def test_documents_whose_answer_nobody_can_read(sink, users, monkeypatch):
         return original(target, operations, **options)
 
     monkeypatch.setattr(SyncCollection, "bulk_write", bulk_write)
+    left_to_the_driver(monkeypatch)
 
     outcomes = sink.write(COLLECTION, [write(name, 1) for name in "abcd"])
 

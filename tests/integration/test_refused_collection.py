@@ -10,6 +10,7 @@ from pymongo.synchronous.collection import Collection
 
 from tests.integration.conftest import flush_all
 from tests.integration.not_now.conftest import commit
+from tests.refusals import left_to_the_driver
 from tests.waiting import wait_until
 from web.app import create_app
 from writebehind import Pipeline
@@ -40,6 +41,7 @@ def no_rights(monkeypatch) -> Callable[[], None]:
     def take_away() -> None:
         for name in ("find", "bulk_write", "update_many"):
             monkeypatch.setattr(Collection, name, closing(getattr(Collection, name)))
+        left_to_the_driver(monkeypatch)
 
     return take_away
 

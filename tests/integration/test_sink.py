@@ -13,6 +13,7 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.results import BulkWriteResult
 from pymongo.synchronous.collection import Collection as SyncCollection
 
+from tests.refusals import left_to_the_driver
 from tests.sinks import COLLECTION, deletion, results, write
 from writebehind.documents.entry import DELETED, Entry, Kind
 from writebehind.documents.ids import DocumentId
@@ -243,6 +244,7 @@ def test_of_a_server_that_only_says_that_all_is_well(sink, monkeypatch):
     """What it does not say that it has done is looked for, and is not there: only a deletion may rest at that."""
     done = BulkWriteResult({"nRemoved": 0, "nMatched": 0, "nUpserted": 0}, acknowledged=True)
     monkeypatch.setattr(SyncCollection, "bulk_write", lambda *_, **__: done)
+    left_to_the_driver(monkeypatch)
 
     found = results(sink, write("ada", 1), deletion("bob", 1), write("zoe", 1))
 

@@ -18,6 +18,7 @@ VERSION_DIGITS = 16
 KIND_AT = VERSION_DIGITS
 BODY_AT = KIND_AT + 1 + 32
 
+_DOCUMENT = ord("D")
 #: A document whose only value is a string that is no UTF-8.
 _UNREADABLE = b"\x0d\0\0\0\x02\0\x02\0\0\0\xff\0\0"
 #: Who is to be looked for, where a body cannot be read.
@@ -61,13 +62,13 @@ class Entry:
         Raises:
             ValueError, IndexError: other hands have made it something else.
         """
-        version, kind = version_of(value), chr(value[KIND_AT])
-        if kind == "D":
+        version, kind = version_of(value), value[KIND_AT]
+        if kind == _DOCUMENT:  # most are
             etag_ = value[KIND_AT + 1 : BODY_AT]
             if not etag_.isalnum():  # or it would not be one in a header either
                 raise ValueError("no ETag")
             return cls(version, Kind.DOCUMENT, etag_.decode(), value[BODY_AT:])
-        return cls(version, Kind(kind))
+        return cls(version, Kind(chr(kind)))
 
     @classmethod
     def shown(cls, value: bytes) -> Entry:
@@ -133,7 +134,9 @@ class Entry:
     @property
     def header(self) -> str:
         """The part of the entry before the body in Redis."""
-        return self.version_digits + self.kind.value + self.etag
+        if self.kind is Kind.DOCUMENT:  # most are
+            return f"{self.version:016d}D{self.etag}"
+        return self.version_digits + self.kind.value
 
     @property
     def value(self) -> bytes:

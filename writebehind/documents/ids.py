@@ -21,6 +21,8 @@ from writebehind.errors import InvalidIdError
 Id = str | int | ObjectId | UUID
 
 MAX_ID_BYTES = 512
+#: Most members: of documents whose id is a text of ASCII characters. Each text is an id.
+_PLAIN_MEMBER = re.compile(rb"[^/\x80-\xff]+/s:[\x00-\x7f]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class DocumentId:
             ValueError: no document has this member.
         """
         collection, _, tagged = member.partition("/")
+        if tagged.startswith("s:") and collection:  # most are, and each text is an id
+            return cls(collection, tagged[2:], tagged[2:], member)
         read = _TAGGED.get(tagged[:2])
         if read is None or not collection:
             raise ValueError(f"{_shown(member)} is not a member")
@@ -97,6 +101,11 @@ def named(member: bytes) -> DocumentId | None:
         return DocumentId.from_member(member.decode())
     except ValueError:
         return None
+
+
+def is_named(member: bytes) -> bool:
+    """Whether a member in Redis names a document."""
+    return _PLAIN_MEMBER.fullmatch(member) is not None or named(member) is not None
 
 
 def whole(number: object) -> int | None:

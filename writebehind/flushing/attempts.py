@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from writebehind.mongodb.outcomes import Outcome, Result
 from writebehind.redis.pending import POSTPONED_MS
@@ -68,8 +67,7 @@ def postpone(store: Store, partition: int, outcomes: Sequence[Outcome], *, other
         partition, versions, delay_ms=DELAY_MS, longest_ms=POSTPONED_MS, part=part, others=others
     )
     return [
-        replace(
-            one,
+        one._replace(
             attempts=tried,
             result=Result.REFUSED if _is_given_up(one.result, tried, blamed) else one.result,
         )

@@ -152,11 +152,11 @@ class Batches:
             try:
                 resolved = contention.resolve(outcome, until=lease_ends)
             except MongoUnavailableError as error:  # the others are recorded all the same
-                resolved = [replace(outcome, result=Result.DISTURBED, message=str(error))]
+                resolved = [outcome._replace(result=Result.DISTURBED, message=str(error))]
             except RedisUnavailableError as error:  # perhaps a server that has another document
                 if not is_away(error):
                     raise
-                resolved = [replace(outcome, result=Result.UNREACHED, message=str(error))]
+                resolved = [outcome._replace(result=Result.UNREACHED, message=str(error))]
             for one in resolved:
                 number = self._store.partition_of(one.write.id.member)
                 if number == partition:

@@ -90,7 +90,7 @@ class Contention:
         with pymongo.timeout(left_s):  # whatever is asked for on the way
             outcome = self._bring(refused, way, ())
         way.done.pop(outcome.write.id.member, None)
-        return [replace(one, left=way.left.get(one.write.id.member, b"")) for one in (*way.done.values(), outcome)]
+        return [one._replace(left=way.left.get(one.write.id.member, b"")) for one in (*way.done.values(), outcome)]
 
     def note(self, outcome: Outcome) -> None:
         """Note that a document waits for the one that has its value. To be called before the burial.
@@ -209,11 +209,11 @@ class Contention:
                 return outcome
             if holder is not None and not self._yields(write, holder, way, path):
                 member = holder.id.member if holder.id else ""
-                return replace(outcome, holder=member, claim=holder.claim.text)
+                return outcome._replace(holder=member, claim=holder.claim.text)
             outcome = self._write(write, way)
-            outcome = replace(outcome, attempts=outcome.attempts + 1)
+            outcome = outcome._replace(attempts=outcome.attempts + 1)
         # Others are at it as well, and faster.
-        return replace(outcome, result=Result.DISTURBED) if is_contested(outcome) else outcome
+        return outcome._replace(result=Result.DISTURBED) if is_contested(outcome) else outcome
 
     def _yields(self, write: Write, holder: Holder, way: _Way, path: tuple[str, ...]) -> bool:
         """Have the holder of a value give it up in MongoDB, if it has done so by what was acknowledged."""
@@ -267,7 +267,7 @@ class Contention:
         self._store.metrics.count({"operations": 1})
         is_there = outcome.result is Result.PERSISTED and write.entry.exists
         deleted = self._holders.deleted_again(write) if is_there else 0
-        return replace(outcome, result=Result.SUPERSEDED, present=deleted) if deleted else outcome
+        return outcome._replace(result=Result.SUPERSEDED, present=deleted) if deleted else outcome
 
     def _replay(self, member: str) -> int:
         refused = [

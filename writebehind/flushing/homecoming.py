@@ -47,7 +47,7 @@ class Homecoming:
         While the server is away that has their home, they are put off.
         """
         misplaced = self._store.misplaced
-        left = [one for one in members if not misplaced.is_at_home(partition, one)]
+        left = misplaced.away(partition, members)
         if not left:
             return list(members)
         if self._store.is_dividing:

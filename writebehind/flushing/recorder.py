@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
-from writebehind.documents.entry import Entry
+from writebehind.documents.entry import Entry, Kind
 from writebehind.errors import RedisUnavailableError
 from writebehind.flushing.attempts import is_late, others_are_taken, postpone
 from writebehind.flushing.contention import Contention
@@ -21,7 +20,7 @@ from writebehind.outage_log import OutageLog
 from writebehind.plurals import counted
 from writebehind.querying.derived import Derived
 from writebehind.querying.unique_fields import aliases_in
-from writebehind.reading.freshness import lifetime_ms
+from writebehind.reading.freshness import lifetime_ms, lifetimes_ms
 from writebehind.redis.pending import Burial, Contest, Settled
 from writebehind.redis.reach import is_away, unreached
 from writebehind.redis.store import Store
@@ -91,25 +90,34 @@ class Recorder:
             away = {outcome.write.id.member: error for outcome in outcomes}
             return self.postpone(partition, collection, _without(outcomes, away), summary)
         settled, away = self._settled(outcomes, settings, summary)
-        outcomes = _without(outcomes, away)
+        if away:
+            outcomes = _without(outcomes, away)
         useful = min(sent, len(settled))
         self._store.pending.settle(partition, settled, delay_ms=settings.flush_delay_ms, operations=useful)
         summary.in_vain -= useful
         persisted = [one.write for one in outcomes if one.result is Result.PERSISTED]
-        for write in persisted:
-            summary.persisted += write.entry.exists
-            summary.deleted += not write.entry.exists
-            summary.reached[write.id.member] = write.entry.version
-        self._let_go(lambda: self._derived.persisted([(one.id, one.entry) for one in persisted], settings))
+        existing = sum(write.entry.kind is Kind.DOCUMENT for write in persisted)
+        summary.persisted += existing
+        summary.deleted += len(persisted) - existing
+        summary.reached.update((write.id.member, write.entry.version) for write in persisted)
+        if settings.lookup:
+            self._let_go(lambda: self._derived.persisted([(one.id, one.entry) for one in persisted], settings))
         if (hooks := self._hooks(collection)).after_persist is not None:  # nothing of it is pending any more
             told = [Persisted(write.id, write.entry.version, write.entry.body) for write in persisted]
             summary.hooks_failed += not hooks.tell(told)
+        if len(persisted) == len(outcomes):  # as a rule
+            return []
         return self.postpone(partition, collection, outcomes, summary)
 
     def _settled(
         self, outcomes: Sequence[Outcome], settings: CollectionSettings, summary: FlushSummary
     ) -> tuple[list[Settled], dict[str, RedisUnavailableError]]:
         """Writes to be settled; and, by member, those that cannot be yet, as a server of theirs is away."""
+        if not settings.lookup and all(
+            one.result is Result.PERSISTED and one.write.entry.kind is Kind.DOCUMENT for one in outcomes
+        ):  # as a rule
+            ttls = [0] * len(outcomes) if settings.write == "around" else lifetimes_ms(len(outcomes), settings)
+            return [_lasting(one.write, ttl) for one, ttl in zip(outcomes, ttls, strict=True)], {}
         settled = []
         away: dict[str, RedisUnavailableError] = {}
         for outcome in outcomes:
@@ -119,7 +127,7 @@ class Recorder:
                 summary.superseded += 1
                 if not self._contest(outcome, summary):
                     # Redis has a newer version too. Settling the older one only makes the member due again later.
-                    settled.append(replace(_settled(outcome.write, settings), is_superseded=True))
+                    settled.append(_settled(outcome.write, settings)._replace(is_superseded=True))
             elif outcome.result is Result.REFUSED:
                 left = unreached([outcome], lambda some: self._give_up(some[0], summary))
                 away |= {one.write.id.member: error for one, error in left}
@@ -254,14 +262,18 @@ class Recorder:
 def _without(outcomes: Sequence[Outcome], away: Mapping[str, RedisUnavailableError]) -> list[Outcome]:
     """The outcomes, but for members of which a server is away: what became of them cannot be recorded yet."""
     return [
-        replace(one, result=Result.UNREACHED, message=str(away[one.write.id.member]))
+        one._replace(result=Result.UNREACHED, message=str(away[one.write.id.member]))
         if one.write.id.member in away
         else one
         for one in outcomes
     ]
 
 
+def _lasting(write: Write, ttl_ms: int) -> Settled:
+    return Settled(write.id.member, write.entry.version_digits, ttl_ms)
+
+
 def _settled(write: Write, settings: CollectionSettings) -> Settled:
     ttl_ms = 0 if settings.write == "around" else lifetime_ms(write.entry, settings)
-    values = [alias.name for alias in aliases_in(write.id, write.entry, settings)]
+    values = [alias.name for alias in aliases_in(write.id, write.entry, settings)] if settings.lookup else ()
     return Settled(write.id.member, write.entry.version_digits, ttl_ms, values)

@@ -32,7 +32,7 @@ from writebehind.documents.shard_key import address
 from writebehind.errors import MongoRefusesError, MongoUnavailableError, UnavailableError
 from writebehind.logs.events import FAULT
 from writebehind.logs.quoting import quoted
-from writebehind.mongodb import error_table
+from writebehind.mongodb import error_table, update_command
 from writebehind.mongodb.error_table import Refusal, Verdict
 from writebehind.mongodb.finder import MOST_IDS, Finder
 from writebehind.mongodb.outcomes import (
@@ -141,7 +141,7 @@ class Sink(Finder):
         outcomes = self._bulk(collection, writes)
         if len(writes) > 1 and any(outcome.result is Result.REFUSED for outcome in outcomes):
             outcomes = [
-                replace(self._bulk(collection, [outcome.write])[0], attempts=2)
+                self._bulk(collection, [outcome.write])[0]._replace(attempts=2)
                 if outcome.result is Result.REFUSED
                 else outcome
                 for outcome in outcomes
@@ -325,13 +325,16 @@ class Sink(Finder):
             refusal = error.refusals[0]
         except CommandRefusedError as error:
             refusal = error.refusal
-        return replace(judge(write, refusal, None, looked=False), attempts=2)
+        return judge(write, refusal, None, looked=False)._replace(attempts=2)
 
     def _send(self, collection: str, writes: Sequence[Write]) -> tuple[Mapping[int, Refusal], list[Write]]:
         """Send one bulk write; what was refused, by position, and what is to be looked for all the same."""
         try:
             with self._deadline(), commands():
                 target, key = self._database[collection], self._shard_key(collection)
+                stored = None if key else update_command.store(self._database, collection, writes)
+                if stored is not None:
+                    return {}, _not_seen(writes, 0, stored)
                 done = target.bulk_write([operation(write, key) for write in writes], ordered=False)
                 return {}, _not_seen(writes, done.deleted_count, done.matched_count + done.upserted_count)
         except RefusedError as error:
@@ -416,7 +419,7 @@ def _not_seen(writes: Sequence[Write], removed: int, stored: int) -> list[Write]
 def _all_refused(writes: Sequence[Write], refusal: Refusal) -> list[Outcome]:
     """The outcomes of writes that were refused by one error."""
     together = len(writes) > 1
-    return [replace(judge(one, refusal, None, looked=False), together=together) for one in writes]
+    return [judge(one, refusal, None, looked=False)._replace(together=together) for one in writes]
 
 
 def _halves(writes: Sequence[Write]) -> tuple[Sequence[Write], Sequence[Write]]:

@@ -79,6 +79,12 @@ def lifetime_ms(entry: Entry, settings: CollectionSettings, *, replaces: int | N
     return int(ttl_ms + min(left_ms, EARLIEST * ttl_ms)) + settings.grace_ms
 
 
+def lifetimes_ms(count: int, settings: CollectionSettings) -> list[int]:
+    """The same of so many documents that replace no others."""
+    ttl_ms, grace_ms, chance = settings.ttl * 1000, settings.grace_ms, random.random
+    return [max(1, int(ttl_ms * (1 - TTL_JITTER * chance()))) + grace_ms for _ in range(count)]
+
+
 def fresh_ms(entry: Entry, ttl_ms: int, settings: CollectionSettings) -> int:
     """Freshness left to an entry with this TTL in Redis, ms: below 0 where it is stale, -1 without a TTL."""
     return ttl_ms - settings.grace_ms if entry.exists and ttl_ms >= 0 else ttl_ms

@@ -55,6 +55,11 @@ class Misplaced:
         """Whether a document belongs to a partition."""
         return self._layout.number(member) == partition
 
+    def away(self, partition: int, members: Sequence[str]) -> list[str]:
+        """Those of a partition's members that belong to others."""
+        number = self._layout.view.number
+        return [one for one in members if number(one) != partition]
+
     def bring_home(self, partition: int, member: str) -> Adopted:
         """Take a document over at home that stands in another partition, pending or not, and forget it there.
 

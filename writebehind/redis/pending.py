@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import SpanContext
 
@@ -80,9 +80,8 @@ class Contest(IntEnum):
     """A former primary issued it, and had what was pending, which is dropped: MongoDB's was written over it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """One version that MongoDB now has.
+class Settled(NamedTuple):
+    """One version that MongoDB now has. A tuple, as `Outcome`.
 
     Attributes:
         member: the document.
@@ -206,6 +205,8 @@ class Pending:
             return None
         due, soon = claimed[0], dict(pairs(claimed[1]))
         members = without_strays(self._wire, [*due, *soon], (of.pending,))
+        if not soon:
+            return [one.decode() for one in members]
         return [one.decode() for one in members if one not in soon or goes_along(one.decode(), soon[one])]
 
     def entries(self, partition: int, members: Sequence[str]) -> list[Entry | None]:
@@ -227,7 +228,7 @@ class Pending:
         if not settled:
             return 0
         of = partition_keys(partition)
-        forget = self._forget([name for one in settled for name in one.values])
+        forget = self._forget([name for one in settled if one.values for name in one.values])
         arguments: list[Any] = [delay_ms, operations]
         for one in settled:
             times_ms = (one.ttl_ms, self._tombstone_ttl_ms)

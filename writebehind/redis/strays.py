@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Sequence
 
-from writebehind.documents.ids import named
+from writebehind.documents.ids import is_named
 from writebehind.logs.events import OTHER_HANDS
 from writebehind.plurals import counted
 from writebehind.redis.wire import Wire
@@ -46,13 +46,14 @@ def without_strays(
 
     No write was ever acknowledged under such a name.
     """
-    strays = {one for one in members if named(one) is None}
-    if strays:
-        names = ", ".join(repr(one[:_SHOWN_BYTES]) for one in sorted(strays))[:_SHOWN_CHARACTERS]
-        log.critical(
-            "other hands put %s of no document into %s, such as %s",
-            *(counted(len(strays), "name"), held[0], names),
-            extra=OTHER_HANDS,
-        )
-        wire.calls([(take, key, *strays) for key in held])
+    strays = {one for one in members if not is_named(one)}
+    if not strays:  # as a rule
+        return list(members)
+    names = ", ".join(repr(one[:_SHOWN_BYTES]) for one in sorted(strays))[:_SHOWN_CHARACTERS]
+    log.critical(
+        "other hands put %s of no document into %s, such as %s",
+        *(counted(len(strays), "name"), held[0], names),
+        extra=OTHER_HANDS,
+    )
+    wire.calls([(take, key, *strays) for key in held])
     return [one for one in members if one not in strays]

@@ -1,0 +1,125 @@
+"""Documents of one batch in one `update` command, put together as bytes.
+
+The driver's `bulk_write` makes the same command of objects, at more than twice the CPU. What else it does is left
+to it: see `store`, and docs/adr/0089-documents-go-in-one-command-of-bytes.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import Any, Final
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo.database import Database
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    NetworkTimeout,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+    WaitQueueTimeoutError,
+)
+
+from writebehind.documents.entry import Kind
+from writebehind.documents.raw_bson import RAW_OPTIONS, VERSION_END, VERSION_FIELD, append_version
+from writebehind.mongodb.outcomes import Write
+
+#: Documents and bytes of one command. MongoDB takes 16 MiB; where there is more, the driver makes several.
+MOST_DOCUMENTS, MOST_BYTES = 10_000, 12 << 20
+#: Beside each body: the filter with an id of 512 bytes, and the rest.
+_AROUND: Final = 1_024
+#: Codes after which the driver sends a batch once more, as another server may take it: "Retryable Writes
+#: Specification", terms.
+RETRIED: Final = frozenset((6, 7, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436))
+#: What a server says of single documents may have text in it that is no UTF-8.
+_ANSWERS: Final[CodecOptions[dict[str, Any]]] = CodecOptions(unicode_decode_error_handler="replace")
+
+_TEXT_ID: Final = Struct("<5sI")
+#: The length of a statement, and the filter with its length.
+_HEAD: Final = Struct("<I3sI")
+_UPSERT: Final = b"\x08upsert\0\x01\0"
+
+
+def _around_version() -> tuple[bytes, bytes]:
+    """The bytes of a filter's guard that come before a version, and those that come after it."""
+    mark = 0x0123456789ABCDEF
+    guard = bson.encode({VERSION_FIELD: {"$not": {"$gte": bson.Int64(mark), "$lt": bson.Int64(VERSION_END)}}})
+    before, after = guard[4:-1].split(mark.to_bytes(8, "little"))
+    return before, after
+
+
+_BEFORE, _AFTER = _around_version()
+_AFTER_FILTER: Final = _AFTER + b"\0\x03u\0"
+#: The length of a filter without the id, and of what is in a statement beside the filter and the document.
+_FILTER_BYTES: Final = 4 + len(_BEFORE) + 8 + len(_AFTER) + 1
+_STATEMENT_BYTES: Final = 4 + 3 + 3 + len(_UPSERT)
+
+
+def store(database: Database[Any], collection: str, writes: Sequence[Write]) -> int | None:
+    """Store documents of a collection that is not sharded by other fields, each where none is as new.
+
+    Returns:
+        How many were stored; `None` where it is left to the driver's `bulk_write`: there are deletions among them,
+        they are too many or too large, or the server steps down, or is lost. Then some may be stored.
+        To send those again changes nothing, as each is guarded by its version.
+
+    Raises:
+        BulkWriteError: some are refused, or not as durable as asked for; as the driver's `bulk_write` has it.
+        PyMongoError: as the driver has it of any command.
+    """
+    if len(writes) > MOST_DOCUMENTS or any(one.entry.kind is not Kind.DOCUMENT for one in writes):
+        return None
+    if sum(len(one.entry.body) for one in writes) + _AROUND * len(writes) > MOST_BYTES:
+        return None
+    try:
+        answer = database.command(
+            "update",
+            collection,
+            updates=[RawBSONDocument(_statement(one), RAW_OPTIONS) for one in writes],
+            ordered=False,
+            writeConcern=database.write_concern.document,
+            codec_options=_ANSWERS,
+        )
+    except (NetworkTimeout, ServerSelectionTimeoutError, WaitQueueTimeoutError):  # the time is over
+        raise
+    except AutoReconnect:
+        return None
+    except OperationFailure as error:
+        if error.code in RETRIED:
+            return None
+        raise
+    doubts = answer.get("writeConcernError")
+    if doubts and doubts.get("code") in RETRIED:
+        return None
+    if doubts or answer.get("writeErrors"):
+        raise BulkWriteError(
+            {"writeErrors": answer.get("writeErrors", []), "writeConcernErrors": [doubts] if doubts else []}
+        )
+    stored: int | None = answer.get("n")
+    return stored
+
+
+def _statement(write: Write) -> bytes:
+    """`{q: {_id: …, _v: {$not: {$gte: …, $lt: …}}}, u: …, upsert: true}`."""
+    entry, value = write.entry, write.id.value
+    if isinstance(value, str):
+        text = value.encode()
+        id_ = _TEXT_ID.pack(b"\x02_id\0", len(text) + 1) + text + b"\0"
+    else:
+        id_ = bson.encode({"_id": value})[4:-1]
+    document = append_version(entry.body, entry.version)
+    filter_bytes = _FILTER_BYTES + len(id_)
+    return b"".join(
+        (
+            _HEAD.pack(_STATEMENT_BYTES + filter_bytes + len(document), b"\x03q\0", filter_bytes),
+            id_,
+            _BEFORE,
+            entry.version.to_bytes(8, "little"),
+            _AFTER_FILTER,
+            document,
+            _UPSERT,
+        )
+    )
