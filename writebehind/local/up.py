@@ -326,7 +326,7 @@ class System:
         if not self._commands:
             return
         urls = {"redis_url": self._servers.redis_url, "mongodb_url": self._servers.mongodb_url}
-        if self._settings.broker_url:
+        if self._settings.broker_url or not self._servers:  # else it is the Redis that is started here
             from writebehind.celery.publisher import FlushPublisher  # noqa: PLC0415 - slow to import
 
             FlushPublisher(self._settings).close()

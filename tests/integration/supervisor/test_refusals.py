@@ -33,14 +33,22 @@ def refused(tmp_path, monkeypatch, capsys) -> Callable[..., subprocess.Completed
     return run
 
 
-def test_up_refuses_a_broker_that_celery_cannot_use(tmp_path, procfile):
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"BROKER_URL": "sqs://h"}, "BROKER_URL: Celery cannot use it"),
+        ({"REDIS_URL": "redis+cluster://127.0.0.1:1"}, "BROKER_URL: Celery cannot use a Redis Cluster as broker"),
+    ],
+    ids=["unknown", "cluster"],
+)
+def test_up_refuses_a_broker_that_celery_cannot_use(tmp_path, procfile, variables, said):
     """Every process would end with this line, again and again: no process is started."""
     procfile.write_text("web: touch started; exec sleep 60")
 
-    ended = _up(tmp_path, "--port", "0", "--procfile", str(procfile), **NOBODY, BROKER_URL="sqs://h")
+    ended = _up(tmp_path, "--port", "0", "--procfile", str(procfile), **(NOBODY | variables))
 
     assert (2, 1, "") == (ended.returncode, len(ended.stderr.splitlines()), ended.stdout)
-    assert "BROKER_URL: Celery cannot use it" in ended.stderr
+    assert said in ended.stderr
     assert not (tmp_path / "started").exists()
 
 
