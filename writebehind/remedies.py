@@ -118,7 +118,8 @@ def _of_redis(figures: Mapping[str, Any], *, file_fails: bool) -> Iterator[Remed
     if file_fails:
         yield _of_file()
     if figures["redis_refuses"] and not is_told:
-        yield of_refusal(figures["redis_refuses"], figures["redis_refuses_seconds"])
+        part = told_refusing(figures["refusing"], figures["partitions"])
+        yield of_refusal(figures["redis_refuses"], figures["redis_refuses_seconds"], part)
     for one in figures["away"]:
         yield _of_server(one["server"], one["partitions"])
 
@@ -203,17 +204,28 @@ def _of_file() -> Remedy:
     return remedy("redis-file", "redis", found, advice)
 
 
-def of_refusal(words: str, lasts_s: float | None = None) -> Remedy:
+def of_refusal(words: str, lasts_s: float | None = None, part: str = "") -> Remedy:
     """The remedy for a Redis that answers, and refuses whatever is written.
 
     Args:
         words: by which it does.
         lasts_s: for how long it has, at least, seconds; `None` where that is not known.
+        part: the partitions of which it does, in words; '' for all.
     """
     since = f", for {duration(lasts_s)} at least" if lasts_s else ""
-    found = f"Redis answers, and refuses whatever is written, also by workers{since}: {words}"
+    to = f" to {part}" if part else ""
+    found = f"Redis answers, and refuses whatever is written{to}, also by workers{since}: {words}"
     advice = next((told for code, told in _REFUSALS.items() if code in words), "see its log")
     return remedy("redis-refuses", "redis", found, f"{advice}. All goes on by itself then, without a restart")
+
+
+def told_refusing(refusing: Iterable[Mapping[str, Any]], of: int) -> str:
+    """The partitions that are refused, of so many, as a status has the servers that do; '' where all do."""
+    servers = {str(one["server"]): len(one["partitions"]) for one in refusing}
+    if not servers:
+        return ""
+    names = f"server{'s' if len(servers) > 1 else ''} {', '.join(servers)}"
+    return f"{sum(servers.values())} of {counted(of, 'partition')}, on {names}"
 
 
 def of_lost_data(lost: Iterable[str]) -> Remedy:

@@ -198,6 +198,7 @@ class Status:
             "caps": applied and applied.as_dict(),
             "away": listed_away(sample.away),
             "unknown": answers.unknown,
+            "refusing": listed_away(sample.refusing),
             "redis_refuses": sample.refuses or None,
             "redis_refuses_seconds": refused_s if sample.refuses else None,
             "dead_letters": backlog.dead,

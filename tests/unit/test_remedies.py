@@ -28,7 +28,7 @@ HEALTHY = {
     "seconds_until_drained": None,
     "cap": None,
     "caps": {"max_pending_per_partition": 50_000, "max_memory_percent": 90.0},
-    **dict.fromkeys(("away", "unconsumed", "silent_workers", "awaited_workers", "ended_workers"), ()),
+    **dict.fromkeys(("away", "refusing", "unconsumed", "silent_workers", "awaited_workers", "ended_workers"), ()),
     "dead_letters": 0,
     "partitions": 64,
     "full_partitions": [7],

@@ -32,7 +32,7 @@ from writebehind.process_remedies import LISTENER_SILENT_S, is_unanswered
 from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.pauses import told as told_pauses
 from writebehind.redis.shared.persisted import RATE_S
-from writebehind.remedies import outrun
+from writebehind.remedies import outrun, told_refusing
 from writebehind.settings.urls import redacted
 from writebehind.times import duration
 
@@ -298,7 +298,8 @@ def _refused(figures: Mapping[str, Any]) -> Row:
     """The time until new documents are refused, if all goes on as it does."""
     until_s = figures["seconds_until_cap"]
     if words := figures["redis_refuses"]:
-        return f"all writes now, by Redis: {words}", False
+        part = told_refusing(figures["refusing"], figures["partitions"])
+        return f"{f'writes to {part},' if part else 'all writes'} now, by Redis: {words}", False
     if until_s is None:
         return "nothing within an hour", True
     what = {"pending": "too much is pending", "memory": "Redis is short of memory"}[figures["cap"]]

@@ -39,7 +39,7 @@ def known(servers: MaybeSeveral, look: Callable[[], T], otherwise: T) -> T:
 
 
 def listed_away(away: Mapping[str, Sequence[int]]) -> list[dict[str, object]]:
-    """Servers that do not answer while others do, by their names, with the partitions of each; for programs."""
+    """Servers that do not answer, or take no writes, while others do, with their partitions; for programs."""
     return [{"server": name, "partitions": [*partitions]} for name, partitions in away.items()]
 
 

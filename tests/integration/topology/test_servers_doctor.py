@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.integration.topology.test_servers import on_servers, opened, servers
 from tests.topologies import ask
+from writebehind.cli.status import _refused
 from writebehind.operations.doctor import Level, redis
 from writebehind.redis import keys
 
@@ -32,6 +33,38 @@ def test_a_server_that_is_away_is_named(on_servers, servers):
         assert [(Level.FAILURE, "c does not answer")] == found(on_servers)
     finally:
         servers.servers["c"].start()
+
+
+def test_what_one_server_refuses_is_told_as_its_share(on_servers, servers):
+    """The others take writes, and each view says for how many partitions it is."""
+    b = servers.servers["b"].port
+    ask(b, "CONFIG", "SET", "min-replicas-to-write", 1)
+    try:
+        figures, (finding,) = on_servers.status(), redis.writes(on_servers)
+    finally:
+        ask(b, "CONFIG", "SET", "min-replicas-to-write", 0)
+    (refusing,) = figures["refusing"]
+    assert ("b", 6) == (refusing["server"], len(refusing["partitions"]))
+    first = figures["to_do"][0]
+    assert "redis-refuses" == first["condition"]
+    for found in (first["found"], finding.found):
+        assert "refuses whatever is written to 6 of 16 partitions, on server b, also by workers" in found
+    assert "writes to 6 of 16 partitions, on server b, now, by Redis: b: NOREPLICAS" in _refused(figures)[0]
+    assert [] == on_servers.status()["refusing"]
+
+
+def test_what_all_servers_refuse_is_told_as_all(on_servers, servers):
+    """Nobody is sent to count."""
+    ports = [one.port for one in servers.servers.values()]
+    for port in ports:
+        ask(port, "CONFIG", "SET", "min-replicas-to-write", 1)
+    try:
+        figures = on_servers.status()
+    finally:
+        for port in ports:
+            ask(port, "CONFIG", "SET", "min-replicas-to-write", 0)
+    assert [] == figures["refusing"]
+    assert _refused(figures)[0].startswith("all writes now, by Redis: a: NOREPLICAS")
 
 
 def test_a_server_without_partitions_is_named(opened, servers):

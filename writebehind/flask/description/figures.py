@@ -100,6 +100,7 @@ FIGURES: dict[str, Schema] = {
         cap=_OR_NO_TEXT,
         grows_per_second=_OR_NO_NUMBER,
         dead_letters_by_collection=_COUNTS,
+        refusing=_SOME,
         redis_refuses=_OR_NO_TEXT,
         redis_refuses_seconds=_OR_NO_NUMBER,
         mongodb_error=_OR_NO_TEXT,

@@ -16,8 +16,9 @@ from writebehind.operations.running_here import home_of_redis
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.confirmation import replicas_needed
+from writebehind.redis.reach import listed_away
 from writebehind.redis.shared.partition_count import Division
-from writebehind.remedies import of_refusal
+from writebehind.remedies import of_refusal, told_refusing
 
 OLDEST = (7, 0)
 #: From which difference to another clock an operator should know, seconds.
@@ -237,8 +238,10 @@ def fsync(policy: str | None, replicas: int) -> Finding:
 
 def writes(pipeline: Pipeline) -> Iterator[Finding]:
     """Takes what is written: a write that writes nothing is tried."""
-    if words := pipeline.store.load(probes=True).refuses:
-        yield of(of_refusal(words), "redis writes")
+    sample = pipeline.store.load(probes=True)
+    if sample.refuses:
+        part = told_refusing(listed_away(sample.refusing), pipeline.store.partitions)
+        yield of(of_refusal(sample.refuses, part=part), "redis writes")
     else:
         yield ok("redis writes", "it takes them")
 

@@ -100,6 +100,14 @@ class LoadSample:
         away = {name: sorted({*self.away.get(name, ()), *partitions.get(name, ())}) for name in names}
         return replace(self, away=away)
 
+    @property
+    def refusing(self) -> dict[str, list[int]]:
+        """The partitions of servers that refuse whatever is written, by the servers' names; none where all do."""
+        names = [name for name, one in self.servers.items() if one.refuses]
+        if len(names) == len(self.servers):
+            return {}
+        return {name: [at for at, one in enumerate(self.server_of) if one == name] for name in names}
+
     def of(self, partition: int) -> LoadSample:
         """The same of the server that a partition is on, as far as it answers."""
         if not self.servers or partition >= len(self.server_of):  # there are more by now

@@ -75,10 +75,13 @@ function headline(status, now) {
     };
   }
   if (status.redis_refuses) {
+    const partitions = (status.refusing ?? []).flatMap((one) => one.partitions).length;
+    const to = partitions ? ` to ${count(partitions)} of ${some(status.partitions, "partition")}` : "";
+    const ofThese = partitions ? " of these, and the others go on" : "";
     return {
       level: "bad",
-      title: `Redis refuses whatever is written: ${lost}`,
-      text: "Clients get 503, and workers can persist nothing. What is acknowledged waits there, and all goes on by itself once Redis takes writes.",
+      title: `Redis refuses whatever is written${to}: ${lost}`,
+      text: `Clients get 503, and workers can persist nothing${ofThese}. What is acknowledged waits there, and all goes on by itself once Redis takes writes.`,
       reason: status.redis_refuses,
     };
   }
