@@ -25,6 +25,7 @@ from writebehind.reconcile.findings import History
 from writebehind.redis.reach import known, listed_away
 from writebehind.redis.shared.attendance import Attendants, Outage
 from writebehind.redis.shared.caps import Caps
+from writebehind.redis.shared.load_sample import LoadSample
 from writebehind.redis.shared.metrics import Activity, Run
 from writebehind.redis.shared.pauses import Paused
 from writebehind.redis.shared.totals import Totals
@@ -172,7 +173,10 @@ class Status:
             attendants = replace(attendants, outage=Outage(began_s=refused_s, ended_s=0.0))
         history = read(recorded or (), now_ms / 1000)
         points = lately(history, now_ms / 1000)
-        of_activity = self._of_activity(activity, attendants.outage, now_ms)
+        is_unnoted = self._are_heartbeats_refused(sample)
+        if sample.refusing and is_unnoted and activity:  # at work until then, for all that is known
+            attendants = replace(attendants, outage=_since_last_heard(activity, refused_s))
+        of_activity = self._of_activity(activity, attendants.outage, now_ms, is_unnoted=is_unnoted)
         is_worked = activity is None or FLUSH_QUEUE not in of_activity["unconsumed"]
         figures: dict[str, Any] = {
             "pending": backlog.pending,
@@ -201,6 +205,7 @@ class Status:
             "refusing": listed_away(sample.refusing),
             "redis_refuses": sample.refuses or None,
             "redis_refuses_seconds": refused_s if sample.refuses else None,
+            "heartbeats_refused": is_unnoted,
             "dead_letters": backlog.dead,
             "dead_letters_by_collection": self._dead_letters.by_collection(),
             "breaker": breaker.state if breaker else None,
@@ -255,10 +260,22 @@ class Status:
         self._refused_since = min(self._refused_since, now_s) if words else float("inf")
         return max(seen_s or 0.0, now_s - self._refused_since) if words else 0.0
 
-    def _of_activity(self, activity: Activity | None, outage: Outage | None, now_ms: int) -> dict[str, Any]:
+    def _are_heartbeats_refused(self, sample: LoadSample) -> bool:
+        """Whether a server refuses writes that has what workers tell of themselves."""
+        if not sample.refusing:
+            return bool(sample.refuses)
+        of_workers: set[str] = known(self._store, self._store.workers.servers, set())
+        return not of_workers.isdisjoint(sample.refusing)
+
+    def _of_activity(
+        self, activity: Activity | None, outage: Outage | None, now_ms: int, *, is_unnoted: bool
+    ) -> dict[str, Any]:
         if activity is None:
             return dict.fromkeys(_OF_ACTIVITY)
-        return _of_activity(activity, now_ms, self._periods, outage)
+        told = _of_activity(activity, now_ms, self._periods, outage)
+        if is_unnoted and (told["workers"] or told["awaited_workers"]):
+            told["unconsumed"] = []  # as nobody can note what it consumes
+        return told
 
     def _beat(self, activity: Activity, attendants: Attendants, now_ms: int) -> dict[str, Any]:
         return of_beat(activity.swept_ago_s(now_ms), attendants, sweep_s=self._pace.sweep_s)
@@ -307,6 +324,12 @@ class Status:
 def _full(pending_in: Mapping[int, int], caps: Caps) -> list[int]:
     """The partitions that take no new document, as they have as many waiting as they may."""
     return sorted(partition for partition, pending in pending_in.items() if pending >= caps.max_pending)
+
+
+def _since_last_heard(activity: Activity, refused_s: float) -> Outage:
+    """The time since the last heartbeat that was taken, where heartbeats are refused, and others are not."""
+    last_s = min((one.seconds_ago for one in activity.crew.silent), default=0.0)
+    return Outage(began_s=max(refused_s, last_s), ended_s=0.0)
 
 
 def _of_activity(

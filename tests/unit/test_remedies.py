@@ -22,6 +22,7 @@ HEALTHY = {
     "mongodb_refuses": None,
     "redis_refuses": None,
     "redis_refuses_seconds": None,
+    "heartbeats_refused": False,
     "breaker": "closed",
     "breaker_reason": None,
     "seconds_until_cap": None,

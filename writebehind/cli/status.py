@@ -232,9 +232,11 @@ def _workers(figures: Mapping[str, Any]) -> Row:
         for one in figures["ended_workers"]
     )
     awaited = _names(figures["awaited_workers"])
+    is_refused = figures["heartbeats_refused"]
     if not workers and awaited:
-        at_work = "none yet"
-    waits = f"; Redis was away until just now, and {awaited} is waited for" if awaited else ""
+        at_work = "not known" if is_refused else "none yet"
+    why = "Redis refuses to record heartbeats" if is_refused else "Redis was away until just now"
+    waits = f"; {why}, and {awaited} is waited for" if awaited else ""
     return f"{at_work}{busy}{silent}{waits}{ended}", bool(workers or awaited) and not silent
 
 
@@ -258,6 +260,8 @@ def _queues(figures: Mapping[str, Any]) -> Row:
     consumed = f"no worker consumes {unconsumed}" if unconsumed else "each has a worker"
     if (awaited := figures["awaited_workers"]) and not unconsumed:
         consumed = f"waited for: {_names(awaited)}"
+    elif figures["heartbeats_refused"] and not unconsumed:
+        consumed = "not known: Redis refuses to record heartbeats"
     return f"{consumed}{_waiting(figures['broker'])}", not unconsumed
 
 

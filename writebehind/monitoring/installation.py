@@ -165,10 +165,11 @@ def _processes(status: Mapping[str, Any]) -> Iterator[Metric]:
     yield _by(families.BROKER, {queue: depth for queue, depth in depths.items() if depth is not None})
     if status["workers"] is None:
         return
-    yield from _one(families.WORKERS, status["workers"])
+    if not status["heartbeats_refused"]:
+        yield from _one(families.WORKERS, status["workers"])
+        yield _by(families.CONSUMERS, {queue: len(workers) for queue, workers in status["consumers"].items()})
     yield from _one(families.BUSY, len(status["busy_workers"]))
     yield from _one(families.SILENT, len(status["silent_workers"]))
-    yield _by(families.CONSUMERS, {queue: len(workers) for queue, workers in status["consumers"].items()})
     runs = {name: run for name, run in status["periodic"].items() if name in _TASKS}
     yield _by(families.TASK_AGE, {name: run["seconds_ago"] for name, run in runs.items()})
     yield _by(families.TASK_TIME, {name: run["seconds"] for name, run in runs.items()})

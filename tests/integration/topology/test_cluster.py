@@ -13,14 +13,17 @@ from tests.servers import freeze, permitted, resume
 from tests.topologies import EveryWire
 from tests.waiting import slowness, wait_until
 from writebehind import BulkOperation, Durability, Pipeline
+from writebehind.cli.status import _queues, _workers
 from writebehind.errors import RedisUnavailableError
+from writebehind.monitoring.page import Page
 from writebehind.operations.acl import users as needed_users
-from writebehind.operations.doctor import redis
+from writebehind.operations.doctor import processes, redis
 from writebehind.operations.doctor.findings import Finding, Level
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.topology.cluster import _slot
 from writebehind.redis.topology.opening import open_servers
+from writebehind.settings.names import QUEUES
 from writebehind.tallies import families
 
 NAMES = [f"u{n}" for n in range(60)]
@@ -255,6 +258,35 @@ def test_partitions_are_written_while_the_server_of_the_records_is_away(
     finally:
         dead.start()
         wait_until(cluster.is_whole, "the cluster to be whole", 30)
+
+
+@pytest.mark.parametrize("key", [keys.WORKERS, keys.PROCESSES, keys.CONSUMERS])
+def test_workers_are_not_called_missing_where_a_node_refuses_their_heartbeats(on_cluster, cluster, wire, key):
+    """They are at work as before: it is Redis that is to be seen to."""
+    store, long_ago_ms = on_cluster.store, wire.now_ms() - 30_000
+    store.workers.record_proof("w@h", QUEUES)
+    store.attendance.note_seen()
+    if key == keys.WORKERS:
+        wire.call("ZADD", keys.WORKERS, long_ago_ms, "w@h")
+    for queue in QUEUES:  # noted after the others, or with them
+        wire.call("ZADD", keys.CONSUMERS, long_ago_ms, f"w@h {queue}")
+    node = node_with(cluster, wire.server_of(key))
+    node.ask("CONFIG", "SET", "min-replicas-to-write", 9)
+    try:
+        figures, page = on_cluster.status(), Page(on_cluster).render("")[0].decode()
+    finally:
+        node.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+
+    assert "redis-refuses" == figures["to_do"][0]["condition"]
+    assert {"no-worker", "queue", "worker"}.isdisjoint(one["condition"] for one in figures["to_do"])
+    assert (True, []) == (figures["heartbeats_refused"], figures["unconsumed"])
+    found = [*processes.consumers(figures), *processes.awaited(figures["awaited_workers"], is_refused=True)]
+    assert {Level.OK} == {one.level for one in found}
+    told = f"{_workers(figures)[0]}; {_queues(figures)[0]}"
+    assert "Redis refuses to record heartbeats" in told
+    assert "writebehind_workers " not in page
+    after = on_cluster.status()
+    assert (False, [*QUEUES]) == (after["heartbeats_refused"], after["unconsumed"])
 
 
 def test_doctor_says_whether_the_others_go_on_while_a_node_is_away(on_cluster, cluster):

@@ -101,6 +101,7 @@ FIGURES: dict[str, Schema] = {
         grows_per_second=_OR_NO_NUMBER,
         dead_letters_by_collection=_COUNTS,
         refusing=_SOME,
+        heartbeats_refused=_FLAG,
         redis_refuses=_OR_NO_TEXT,
         redis_refuses_seconds=_OR_NO_NUMBER,
         mongodb_error=_OR_NO_TEXT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from writebehind.conditions import Remedy
 from writebehind.consistency.tally import UNOBSERVED_S
@@ -35,6 +35,8 @@ from writebehind.silence import is_beat_away, is_missing
 STARTING_S, MOST_PATIENCE_S = 3.0, 10.0
 #: Between two looks whether it has come, seconds.
 _LOOK_EVERY_S = 0.1
+#: Why nobody knows what a worker does, or consumes.
+_REFUSED: Final = "Redis refuses to record heartbeats"
 
 
 def check(pipeline: Pipeline) -> Iterator[Finding]:
@@ -74,7 +76,7 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
         yield failure("workers", found, "start them as in the Procfile")
     yield from busy(status["busy_workers"])
     yield from silent(status["silent_workers"])
-    yield from awaited(status["awaited_workers"])
+    yield from awaited(status["awaited_workers"], is_refused=status["heartbeats_refused"])
     yield from ended(status["ended_workers"])
     yield from consumers(status)
     yield beat(status["beat"], status["consumers"], pipeline.settings.sweep_interval)
@@ -117,7 +119,8 @@ def consumers(status: Mapping[str, Any]) -> Iterator[Finding]:
             yield ok(f"queue {queue}", f"consumed by {', '.join(names)}")
             continue
         if queue not in status["unconsumed"]:
-            yield ok(f"queue {queue}", f"waits for {', '.join(_of_queue(awaited, queue))}")
+            waits_for = ", ".join(_of_queue(awaited, queue))
+            yield ok(f"queue {queue}", f"waits for {waits_for}" if waits_for else f"not known: {_REFUSED}")
             continue
         yield of(of_queue(queue, status))
 
@@ -139,12 +142,11 @@ def silent(workers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
         yield of(of_worker(one))
 
 
-def awaited(workers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
-    """A worker that could prove nothing while Redis was away is given time."""
+def awaited(workers: Sequence[Mapping[str, Any]], *, is_refused: bool) -> Iterator[Finding]:
+    """A worker that could prove nothing while Redis was away, or refuses that, is given time."""
+    why = _REFUSED if is_refused else "Redis was away until just now"
     for one in workers:
-        yield ok(
-            f"worker {one['worker']}", "Redis was away until just now, and it is waited for: it goes on by itself"
-        )
+        yield ok(f"worker {one['worker']}", f"{why}, and it is waited for: it goes on by itself")
 
 
 def ended(workers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:

@@ -149,6 +149,10 @@ class Workers:
         now = self._wire.now_ms()
         return read(self._wire.calls(commands(now)), now)
 
+    def servers(self) -> set[str]:
+        """The names of the servers that have what workers tell of themselves. Raises as `look`."""
+        return {self._wire.server_of(key) for key in (keys.WORKERS, keys.PROCESSES, keys.CONSUMERS)}
+
     def alive(self) -> list[str]:
         """The workers that are at work: they have proven it lately, or their pool is full. Raises as `look`."""
         return self.look().alive

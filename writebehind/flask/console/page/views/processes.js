@@ -84,7 +84,7 @@ function Exporter({ status }) {
 /** What a worker does. */
 function doing({ silent, stopped, busy, awaited, ended }) {
   if (stopped) return `stopped, and did nothing for ${duration(silent)}`;
-  if (awaited) return "waited for, as Redis was away until just now";
+  if (awaited) return awaited;
   if (ended !== undefined) return `ended without a word ${ago(ended)}`;
   if (silent !== undefined) return `silent for ${duration(silent)}`;
   return busy === undefined ? "at work" : `busy for ${duration(busy)}`;
@@ -106,7 +106,8 @@ function Workers({ status }) {
   for (const { worker, queues: some } of busy.values()) queues.set(worker, queues.get(worker) ?? [...some]);
   const alive = [...queues].map(([name, some]) => ({ name, queues: some.sort(), busy: busy.get(name)?.seconds }));
   const ended = (status.ended_workers ?? []).map((one) => ({ name: one.worker, queues: one.queues, ended: one.seconds_ago }));
-  const awaited = (status.awaited_workers ?? []).map((one) => ({ name: one.worker, queues: one.queues, awaited: true }));
+  const why = `waited for, as Redis ${status.heartbeats_refused ? "refuses to record heartbeats" : "was away until just now"}`;
+  const awaited = (status.awaited_workers ?? []).map((one) => ({ name: one.worker, queues: one.queues, awaited: why }));
   const advice = new Map((status.to_do ?? []).map((one) => [one.about, one.advice]));
   const items = [...alive, ...silent, ...awaited, ...ended];
   items.sort((one, other) => (one.name < other.name ? -1 : 1));
