@@ -13,6 +13,8 @@ _SWEEP: Final = "sweep"
 _NO_ANSWER: Final = "MongoDB does not answer: "
 #: Without a listener that hears of MongoDB.
 LATE: Final = "until then changes of others show late"
+#: An exporter that has recorded something within so long knows what there is now, seconds.
+_RECORDS_S: Final = 15.0
 #: Loss while nobody consumes a queue.
 WITHOUT: Final = {
     _FLUSH: "nothing is persisted, and what is acknowledged waits in Redis",
@@ -152,6 +154,12 @@ def of_worker(silent: Mapping[str, Any]) -> Remedy:
     return remedy("worker", f"worker {name}", found, advice)
 
 
+def is_broker_mute(figures: Mapping[str, Any]) -> bool:
+    """Whether the exporter records, and the broker has told it of no queue lately: so it may be away."""
+    recorded_s, broker = figures["exporter"] and figures["exporter"]["recorded_seconds_ago"], figures["broker"]
+    return bool(broker) and broker["seconds_ago"] is None and recorded_s is not None and recorded_s < _RECORDS_S
+
+
 def of_queue(queue: str, figures: Mapping[str, Any]) -> Remedy:
     """The remedy for a queue that no worker consumes."""
     found = f"no worker consumes it: {WITHOUT[queue]}"
@@ -163,4 +171,7 @@ def of_queue(queue: str, figures: Mapping[str, Any]) -> Remedy:
         found = f"{found}; {names}, which consumed it, has ended without a word"
     if quiet:
         start = f"see to {', '.join(quiet)}, which consumed it and is silent; or {start}"
+    if is_broker_mute(figures):
+        found = f"{found}; the broker does not answer the exporter, or has no queue yet"
+        start = f"see whether the broker runs, as `writebehind doctor` says: workers go on then; else {start}"
     return remedy("no-worker" if queue == _FLUSH else "queue", f"queue {queue}", found, start)

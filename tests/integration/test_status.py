@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from tests.waiting import wait_until
+from writebehind.celery.depths import QueueDepths
+from writebehind.cli.status import _queues
 from writebehind.errors import MongoBusyError
 from writebehind.history.points import Point
 from writebehind.monitoring.page import Page
@@ -74,6 +78,29 @@ def test_what_waits_since_redis_was_away_is_given_time(pipeline, valkey_wire, ou
         name = f"redis-away {now_ms - began_s * 1000}"
         valkey_wire.call("ZADD", keys.OBSERVED, now_ms - ended_s * 1000, name)
     assert told == [one["about"] for one in pipeline.status()["to_do"] if one["about"] == "backlog"]
+
+
+@pytest.mark.parametrize("is_away", [True, False], ids=["away", "answers"])
+def test_a_broker_that_does_not_answer_is_named_beside_queues_without_workers(pipeline, settings, is_away):
+    """Workers that have lost it consume nothing: to start others helps nobody."""
+    changed = settings.model_copy(update={"broker_url": "amqp://127.0.0.1:1/"}) if is_away else settings
+    depths = QueueDepths(changed)
+    recorder = pipeline.recorder(depths=depths, close_depths=depths.close)
+
+    def figures() -> dict[str, Any] | None:
+        """A status, once it is recorded what the broker says."""
+        recorder.step()
+        found = pipeline.status()
+        return found if is_away or found["broker"]["seconds_ago"] is not None else None
+
+    try:
+        found = wait_until(figures, "the broker to be asked")
+    finally:
+        recorder.close()
+    told = next(one for one in found["to_do"] if one["condition"] == "no-worker")
+    for one in (told["found"], _queues(found)[0]):
+        assert is_away == ("the broker does not answer the exporter" in one)
+    assert is_away == told["advice"].startswith("see whether the broker runs")
 
 
 def test_a_status_that_gets_no_connection_says_so(pipeline, monkeypatch):

@@ -41,6 +41,7 @@ HEALTHY = {
     "partitions_at_work": 0,
     "beat": None,
     "exporter": None,
+    "broker": None,
     "consistency": None,
     "listener": None,
     "periodic": {},

@@ -28,7 +28,7 @@ from writebehind.logs.quoting import printable_line
 from writebehind.monitoring.directory import directory_of
 from writebehind.operations.running_here import remedies_here, system_here
 from writebehind.plurals import counted, size_of
-from writebehind.process_remedies import LISTENER_SILENT_S, is_unanswered
+from writebehind.process_remedies import LISTENER_SILENT_S, is_broker_mute, is_unanswered
 from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.pauses import told as told_pauses
 from writebehind.redis.shared.persisted import RATE_S
@@ -262,7 +262,12 @@ def _queues(figures: Mapping[str, Any]) -> Row:
         consumed = f"waited for: {_names(awaited)}"
     elif figures["heartbeats_refused"] and not unconsumed:
         consumed = "not known: Redis refuses to record heartbeats"
-    return f"{consumed}{_waiting(figures['broker'])}", not unconsumed
+    away = (
+        "; the broker does not answer the exporter, or has no queue yet"
+        if unconsumed and is_broker_mute(figures)
+        else ""
+    )
+    return f"{consumed}{away}{_waiting(figures['broker'])}", not unconsumed
 
 
 def _writes(figures: Mapping[str, Any]) -> Row:
