@@ -246,6 +246,10 @@ class RedisNotReadyError(RedisUnavailableError):
     reason = Reason.REDIS_NOT_READY
 
 
+class NoReplicasError(RedisNotReadyError):
+    """The primary takes no writes, as no replica keeps up, and another one may have its place by now."""
+
+
 class TokenKeysError(UnavailableError):
     """The keys of the issuer of tokens are not known yet."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from writebehind.conditions import MOST_FULL, Remedy, remedy
-from writebehind.errors import RedisNotReadyError, RedisUnavailableError
+from writebehind.errors import NoReplicasError, RedisNotReadyError, RedisUnavailableError
 from writebehind.plurals import counted
 from writebehind.process_identity import age_s, is_stopped, mark
 from writebehind.process_remedies import (
@@ -177,16 +177,8 @@ def of_redis(error: RedisUnavailableError, pid: int | None) -> Remedy:
         error: how that was seen.
         pid: its process, where `writebehind up` runs it here.
     """
-    if isinstance(error, RedisNotReadyError) and error.inner.startswith("BUSY"):
-        advice = (
-            "a script keeps it busy: `SCRIPT KILL`, or `FUNCTION KILL`, ends one that has written nothing, and "
-            "Redis goes on by itself then; look for whose it is"
-        )
-    elif isinstance(error, RedisNotReadyError):
-        advice = (
-            "it goes on by itself once it has loaded its data, or what it waits for is back: its log says how far "
-            "it is; `writebehind doctor` says more"
-        )
+    if isinstance(error, RedisNotReadyError):
+        advice = of_not_ready(error)
     elif pid:
         advice = f"{runs_here(pid, error.inner)}; start no other in its place, as what is pending is only there"
     else:
@@ -196,6 +188,19 @@ def of_redis(error: RedisUnavailableError, pid: int | None) -> Remedy:
             "pending is only there; `writebehind doctor` says more"
         )
     return remedy("redis", "redis", error.public, advice)
+
+
+def of_not_ready(error: RedisNotReadyError) -> str:
+    """Advice about a Redis that answers that it cannot serve now: nobody is to start it."""
+    if isinstance(error, NoReplicasError):
+        return f"{_REFUSALS['NOREPLICAS']}. All goes on by itself then; have one replica more than that"
+    if error.inner.startswith("BUSY"):
+        return (
+            "a script keeps it busy: `SCRIPT KILL`, or `FUNCTION KILL`, ends one that has written nothing, and "
+            "Redis goes on by itself then; look for whose it is"
+        )
+    goes_on = "it goes on by itself once it has loaded its data, or what it waits for is back"
+    return f"{goes_on}: its log says how far it is"
 
 
 def _of_file() -> Remedy:

@@ -70,7 +70,7 @@ def test_the_status_of_a_terminal(pipeline, proxy, monkeypatch, tmp_path):
 
     assert [RedisUnavailableError] * 2 == [type(one.exception) for one in (shown, as_json)]
     assert shown.stdout.startswith("Redis is away; at ")
-    assert "redis: look on its host whether its process is stopped" in shown.stdout
+    assert ": look on its host whether its process is stopped" in shown.stdout
     assert "#writebehindredisdown" in shown.stdout
     assert ONLY_THERE in shown.stdout
     told = json.loads(as_json.stdout)

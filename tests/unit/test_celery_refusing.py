@@ -44,6 +44,22 @@ def test_the_probe_is_within_the_least_rights():
 
 
 @pytest.mark.parametrize(
+    ("answer", "advice"),
+    [
+        (ResponseError("NOREPLICAS Not enough good replicas to write."), "see that its replicas run and reach it"),
+        (
+            ResponseError("MISCONF Redis is configured to save RDB snapshots"),
+            "see that Redis has room on its disk",
+        ),
+    ],
+)
+def test_the_line_says_what_to_see_to(caplog, answer, advice):
+    """It is what the words of Redis are about."""
+    assert refusing.is_noted(answer)
+    assert advice in caplog.text
+
+
+@pytest.mark.parametrize(
     ("answer", "is_served"),
     [
         (None, True),

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from tests.waiting import wait_until
-from writebehind.errors import RedisNotReadyError, RedisUnavailableError
+from writebehind.errors import NoReplicasError, RedisNotReadyError, RedisUnavailableError
 from writebehind.process_remedies import of_beat
 from writebehind.redis.shared.attendance import Outage
 from writebehind.remedies import Remedy, is_mongodb_away, of_redis, remedies
@@ -260,6 +260,13 @@ def test_a_redis_that_loads_its_data():
     assert "kill" not in found.advice
     assert "it goes on by itself once it has loaded its data" in found.advice
     assert found.runbook.endswith("#writebehindredisdown")
+
+
+def test_a_redis_whose_replicas_do_not_keep_up():
+    """It waits for them, and for no data to be loaded."""
+    found = of_redis(NoReplicasError(), None)
+    assert found.advice.startswith("see that its replicas run and reach it")
+    assert "load" not in found.advice
 
 
 def test_a_server_that_starts():

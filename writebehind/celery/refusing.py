@@ -38,6 +38,10 @@ _ADVICE: Final = (
     "nothing that is acknowledged is lost, and waits: see that Redis has room on its disk and in its memory, is a "
     "primary, and that ACL LOG names nothing"
 )
+_ADVICE_ALONE: Final = (
+    "nothing that is acknowledged is lost, and waits: see that its replicas run and reach it, as it takes no "
+    "writes without `min-replicas-to-write` of them"
+)
 #: Only flushes make room where documents that wait have filled it, and a worker that starts cannot have any then.
 _ADVICE_FULL: Final = (
     "nothing that is acknowledged is lost, and waits: give Redis more memory; where documents that wait have "
@@ -67,6 +71,7 @@ def is_noted(error: BaseException | None) -> bool:
     if answer is not None:
         said = told(answer).rpartition(OF_PIPELINE)[2]
         advice = _ADVICE_FULL if isinstance(answer, OutOfMemoryError) else _ADVICE
+        advice = _ADVICE_ALONE if said.startswith("NOREPLICAS") else advice
         refusing.begin(f"the broker refuses commands: {_shortened(said)}; {advice}")
     return answer is not None or isinstance(error, BrokerRefusesError)
 

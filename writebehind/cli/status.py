@@ -120,7 +120,8 @@ def without_redis(last_known: AtStake | None, to_do: Sequence[Mapping[str, str]]
     known = last_known or "nobody on this host has seen what is only there"
     both = any(one["about"] == "mongodb" for one in to_do)
     who = "Redis and MongoDB are away" if both else "Redis is away"
-    return Group(Text(f"{who}; {known}", "bold red"), *(Text(_told(one), "bold") for one in to_do))
+    lines = (_told(one, is_in_no_row=True) for one in to_do)
+    return Group(Text(f"{who}; {known}", "bold red"), *(Text(one, "bold") for one in lines))
 
 
 def shown(figures: Figures) -> RenderableType:
@@ -135,9 +136,9 @@ def shown(figures: Figures) -> RenderableType:
     return Group(table, *_tasks(figures["periodic"] or {}))
 
 
-def _told(remedy: Mapping[str, str]) -> str:
+def _told(remedy: Mapping[str, str], *, is_in_no_row: bool = False) -> str:
     """A remedy in one line, with what is wrong where no row shows that."""
-    found = f"{remedy['found']}: " if remedy["about"] in _OF_NO_ROW else ""
+    found = f"{remedy['found']}: " if is_in_no_row or remedy["about"] in _OF_NO_ROW else ""
     return redacted(f"{remedy['about']}: {found}{remedy['advice']}; more at {remedy['runbook']}")
 
 

@@ -13,6 +13,8 @@ from writebehind.plurals import counted
 
 #: A state that comes and goes has lines of its beginning so far apart, seconds.
 AGAIN_S = 10.0
+#: While an outage lasts it is told so often what it costs, seconds.
+EVERY_S = 60.0
 #: So many things are told apart; what is one too many is told of once, all together.
 MOST_APART = 200
 #: For so long a process keeps an outage of a server to itself where nobody waits for it, seconds.
@@ -38,7 +40,7 @@ def patience_s() -> float:
 class StateLog:
     """Logs when a state begins and when it is over. Safe to share between threads.
 
-    Where things fail while it lasts, the last line counts them.
+    Where things fail while it lasts, a line a minute counts them, and the last one.
     A state that flickers is told once in `AGAIN_S`; what is not told to have begun is not told to be over.
     """
 
@@ -69,20 +71,29 @@ class StateLog:
         self._since = 0.0
         self._told = False
         self._told_at = float("-inf")
+        self._told_kind = ""
         self._failed = 0
 
-    def begin(self, line: str, **fields: Any) -> None:
-        """Note that it lasts; a line says so if it is new."""
+    def begin(self, line: str, *, kind: str = "", **fields: Any) -> None:
+        """Note that it lasts; a line says so if it is new, or of another kind than the last line.
+
+        One a minute says that an outage still lasts.
+        """
         now = time.monotonic()
         with self._lock:
             if not self.lasts:
                 self.lasts, self._since, self._told, self._failed = True, now, False, 0
             self._failed += 1
-            if self._told or now - self._told_at < self._again_s:
+            is_told = self._told and kind == self._told_kind
+            if (is_told and not self._is_outage) or now - self._told_at < (EVERY_S if is_told else self._again_s):
                 return
             if self._is_outage and now - self._since < _patience_s:
                 return
-            self._told, self._told_at = True, now
+            self._told, self._told_at, self._told_kind = True, now, kind
+            lasts_s, failed = now - self._since, self._failed
+        if is_told:
+            line = f"{line}; it has lasted for {lasts_s:.0f} s, in which {counted(failed, 'call')} failed"
+            fields |= {"event": "outage_lasts", "kind": self._began, "count": failed}
         self._log.warning("%s%s", line, self.aside(), extra={"event": self._began, **fields})
 
     def fails(self) -> None:

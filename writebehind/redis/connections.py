@@ -179,6 +179,7 @@ class Connections:
         #: Until when, and what is said meanwhile.
         self._paused_until = 0.0
         self._paused_by: type[RedisUnavailableError] = RedisUnavailableError
+        self._paused_said = ""
         #: Whether it is away, for the log.
         self.outage = StateLog(log, "redis_lost", "redis_back", is_outage=True)
         forks.begins_anew(self)
@@ -241,7 +242,7 @@ class Connections:
             # The others of the stack probably lead to the same dead server.
             self.close()
             if time.monotonic() - began > WAIT_S:
-                self._pause_for(PAUSE_S, RedisUnavailableError)
+                self._pause_for(PAUSE_S, RedisUnavailableError, f"{self._title} did not answer in time")
             why = _LATE if _is_late(error) else told(error).rstrip(".")
             self.outage.begin(f"{self._title} does not answer: {why}; {_ADVICE}")
             lost = _logged(RedisUnavailableError(f"{self._title} does not answer", inner=why))
@@ -249,8 +250,8 @@ class Connections:
             raise lost from error
         if isinstance(error, RedisNotReadyError):  # said by the greeting
             self.close()
-            self._pause_for(NOT_READY_S, RedisNotReadyError)
-            self.outage.begin(f"{self._title}: {error}; {_ADVICE_ALONE}")
+            self._pause_for(NOT_READY_S, type(error), error.public)
+            self.outage.begin(f"{self._title}: {error}; {_ADVICE_ALONE}", kind="alone")
             _logged(error)
         if connection is not None:  # such as Celery's soft time limit, or Ctrl-C
             connection.disconnect()  # answers may be left in it
@@ -389,8 +390,8 @@ class Connections:
         connection.send_packed_command([pack_command(tuple(one)) for one in commands], check_health=False)
         return [_answer(connection) for _ in commands]
 
-    def _pause_for(self, seconds: float, by: type[RedisUnavailableError]) -> None:
-        self._paused_until, self._paused_by = time.monotonic() + seconds, by
+    def _pause_for(self, seconds: float, by: type[RedisUnavailableError], said: str) -> None:
+        self._paused_until, self._paused_by, self._paused_said = time.monotonic() + seconds, by, said
 
     def _pause(self) -> None:
         """Let one caller through when the pause is over: if Redis still hangs, one thread waits and not all.
@@ -403,10 +404,8 @@ class Connections:
             if now < self._paused_until:
                 left = self._paused_until - now
                 self.outage.fails()
-                is_alone = self._paused_by is RedisNotReadyError
-                said = "cannot serve now" if is_alone else "did not answer in time"
-                paused = _logged(self._paused_by(f"{self._title} {said}{unasked(left)}", retry_after_s=left))
-                paused.late = not is_alone
+                paused = _logged(self._paused_by(f"{self._paused_said}{unasked(left)}", retry_after_s=left))
+                paused.late = not issubclass(self._paused_by, RedisNotReadyError)
                 raise paused
             if self._paused_until:
                 self._paused_until = now + PAUSE_S

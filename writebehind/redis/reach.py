@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
-from writebehind.errors import RedisNotReadyError, RedisUnavailableError
+from writebehind.errors import NoReplicasError, RedisNotReadyError, RedisUnavailableError
 from writebehind.plurals import counted
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ class MaybeSeveral(Protocol):
 
 def is_away(error: RedisUnavailableError) -> bool:
     """Whether an error says that a server does not answer, or cannot serve now, rather than anything else."""
-    return type(error) in {RedisUnavailableError, RedisNotReadyError}
+    return type(error) in {RedisUnavailableError, RedisNotReadyError, NoReplicasError}
 
 
 def known(servers: MaybeSeveral, look: Callable[[], T], otherwise: T) -> T:

@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.exceptions import MovedError, ResponseError, TryAgainError
 
-from writebehind.errors import RedisNotReadyError
+from writebehind.errors import NoReplicasError
 from writebehind.plurals import counted
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import DATABASE, Layout
@@ -36,6 +36,8 @@ NONE_BEFORE = "0" * 40
 #: How many replicas keep up, where `min-replicas-to-write` and `min-replicas-max-lag` fence a primary. A node of a
 #: cluster that is cut off stops by itself; one that Sentinels watch goes on to answer reads.
 _KEEPING_UP = "min_slaves_good_slaves"
+#: Words of the error about one of which none does.
+_ALONE = "No replica of the primary keeps up: it takes no writes, and another one may have its place"
 #: Answers of a server among several that does not have a partition.
 _ELSEWHERE = (MovedError, TryAgainError)
 _LEAP = script("leap")
@@ -79,7 +81,7 @@ class Terms:
             one to a replica, which may become the primary, or to a primary that takes no writes yet.
 
         Raises:
-            RedisNotReadyError: the server calls itself the primary, and another one may have its place by now.
+            NoReplicasError: the server calls itself the primary, and another one may have its place by now.
         """
         (info,) = ask([("INFO", "replication")])
         if not isinstance(info, bytes):
@@ -88,9 +90,7 @@ class Terms:
         if facts.get("role") == "slave":
             return None
         if self._is_watched and facts.get(_KEEPING_UP) == "0":
-            raise RedisNotReadyError(
-                "No replica of the primary keeps up: it takes no writes, and another one may have its place"
-            )
+            raise NoReplicasError(_ALONE)
         term = facts.get("master_replid", "")
         if facts.get("master_replid2", NONE_BEFORE) == NONE_BEFORE or term in self._seen:
             return term

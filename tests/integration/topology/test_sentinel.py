@@ -6,17 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from rich.console import Console
 
 from tests.integration.conftest import flush_all
 from tests.servers import freeze, permitted, resume
 from tests.tiers import long
 from tests.topologies import EveryWire, Sentinels, Watched
 from tests.waiting import wait_until
+from web.app import create_app
 from writebehind import Pipeline
+from writebehind.cli.status import without_redis
 from writebehind.documents.durability import Durability
-from writebehind.errors import RedisNotReadyError, RedisUnavailableError
+from writebehind.errors import NoReplicasError, RedisUnavailableError
 from writebehind.operations.acl import users as needed_users
 from writebehind.operations.doctor import failover
+from writebehind.operations.doctor import redis as doctor
 from writebehind.redis.topology.opening import open_servers
 
 TIMEOUT_MS = 1_000
@@ -96,7 +100,26 @@ def test_its_users_need_no_more_than_they_say(on_watched: Pipeline, watched: Sen
     assert not [one for one in found if "refuse" in one.found], found
 
 
-def test_a_primary_that_may_have_been_replaced_is_not_read_from(settings, tmp_path, mongo_client, hints):
+def see_told_why(pipeline: Pipeline, caplog: pytest.LogCaptureFixture) -> None:
+    """See that all views name the cause, and say what to do: also while nobody asks Redis for a moment."""
+    said, advice = "No replica of the primary keeps up", "see that its replicas run and reach it"
+    client = create_app(pipeline).test_client()
+    for _ in range(3):
+        with pytest.raises(NoReplicasError, match=said) as refused:
+            pipeline.collection("users").put("u1", {"n": 3})
+        assert said in client.put("/v1/users/u1", json={"n": 3}).json["detail"]
+    assert client.get("/readyz").json["redis"].startswith(said)
+    *_, one = doctor.check(pipeline)
+    assert (True, True) == (one.found.startswith(said), advice in one.advice)
+    with (console := Console(width=400)).capture() as printed:
+        console.print(without_redis(None, pipeline.status_without_redis(refused.value)["to_do"]))
+    assert f"redis: {said}" in printed.get()
+    assert advice in printed.get()
+    lost = [one.getMessage() for one in caplog.records if getattr(one, "event", "") == "redis_lost"]
+    assert advice in lost[-1]
+
+
+def test_a_primary_that_may_have_been_replaced_is_not_read_from(settings, tmp_path, mongo_client, hints, caplog):
     """One that no replica follows takes no writes, and another may take its place: reads go to MongoDB."""
     fence = {"min-replicas-to-write": "1", "min-replicas-max-lag": "1"}
     with Sentinels(tmp_path, fence) as watched, ExitStack() as undo:
@@ -117,7 +140,6 @@ def test_a_primary_that_may_have_been_replaced_is_not_read_from(settings, tmp_pa
         freeze(replica)
         undo.callback(resume, replica)
         wait_until(lambda: read() == 1, "what MongoDB has", 20)
-        with pytest.raises(RedisNotReadyError):
-            users.put("u1", {"n": 3})
+        see_told_why(on_fenced, caplog)
         resume(replica)
         wait_until(lambda: read() == 2, "the replica to keep up", 20)

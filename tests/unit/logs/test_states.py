@@ -49,6 +49,31 @@ def test_a_state_that_flickers_is_told_once(caplog):
     assert ["redis_lost", "redis_back"] * 2 == events(caplog)
 
 
+def test_an_outage_is_told_once_a_minute(caplog):
+    """Nobody has to wait for its end to know that it lasts, and what it costs; a state is no outage."""
+    for is_outage in (True, False):
+        state = StateLog(log, "redis_lost", "redis_back", is_outage=is_outage)
+        for _ in range(3):
+            state.begin("lost")
+            state._told_at -= 61
+    assert ["redis_lost", "outage_lasts", "outage_lasts", "redis_lost"] == events(caplog)
+    assert "lost; it has lasted for 0 s, in which 3 calls failed" == caplog.messages[2]
+    assert ("redis_lost", 3) == (caplog.records[2].kind, caplog.records[2].count)
+
+
+def test_another_reason_is_told(caplog):
+    """A server that has gone, and then answers and refuses, has a line for each, if not within ten seconds."""
+    state = states()
+    state.begin("gone")
+    state.begin("alone", kind="alone")
+    state._told_at -= 11
+    for _ in range(2):
+        state.begin("alone", kind="alone")
+    state.end("back")
+    assert ["gone", "alone"] == caplog.messages[:-1]
+    assert ["redis_lost", "redis_lost", "redis_back"] == events(caplog)
+
+
 def test_an_outage_counts_what_failed(caplog):
     """Its last line says how many calls failed meanwhile; of the next one, those of the next."""
     state = StateLog(log, "redis_lost", "redis_back", again_s=0.0, is_outage=True)

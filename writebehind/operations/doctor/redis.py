@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from writebehind.documents.durability import Durability
-from writebehind.errors import ConfigurationError, RedisUnavailableError
+from writebehind.errors import ConfigurationError, RedisNotReadyError, RedisUnavailableError
 from writebehind.operations.doctor import failover, servers
 from writebehind.operations.doctor.findings import Finding, away, failure, of, ok, warning
 from writebehind.operations.running_here import home_of_redis
@@ -18,7 +18,7 @@ from writebehind.plurals import counted
 from writebehind.redis.confirmation import replicas_needed
 from writebehind.redis.reach import listed_away
 from writebehind.redis.shared.partition_count import Division
-from writebehind.remedies import of_refusal, told_refusing
+from writebehind.remedies import of_not_ready, of_refusal, told_refusing
 
 OLDEST = (7, 0)
 #: From which difference to another clock an operator should know, seconds.
@@ -34,6 +34,8 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     """Everything about Redis."""
     try:
         yield from _check(pipeline)
+    except RedisNotReadyError as error:
+        yield failure("redis", str(error), of_not_ready(error))
     except RedisUnavailableError as error:
         yield failure("redis", str(error), away(pipeline.settings, "redis", hangs=error.late, reason=error.inner))
 
