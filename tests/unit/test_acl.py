@@ -19,7 +19,7 @@ PACKAGE = Path(acl.__file__).parents[1]
 CONTAINERS = {"CLIENT", "CLUSTER", "COMMAND", "CONFIG", "SCRIPT", "SENTINEL"}
 #: Words at the place of a command that are none: methods of HTTP, answers of Redis, and names of our own.
 OTHERS = {"ANY", "BUSY", "CLUSTERDOWN", "DECAY", "DELETE", "FLUSH", "HEAD", "LOADING", "PATCH", "PATH", "POST"}
-OTHERS |= {"PUT", "WRONGTYPE", "LOAD", "TARGET"}
+OTHERS |= {"PUT", "WRONGTYPE", "LOAD", "TARGET", "NOREPLICAS"}
 #: What redis-py and kombu send by themselves.
 BY_CLIENTS = {"client|setinfo", "client|setname", "select"}
 NEITHER = "redis://127.0.0.1/0"

@@ -71,11 +71,11 @@ class StateLog:
         self._since = 0.0
         self._told = False
         self._told_at = float("-inf")
-        self._told_kind = ""
+        self._told_cause = ""
         self._failed = 0
 
-    def begin(self, line: str, *, kind: str = "", **fields: Any) -> None:
-        """Note that it lasts; a line says so if it is new, or of another kind than the last line.
+    def begin(self, line: str, *, cause: str = "", **fields: Any) -> None:
+        """Note that it lasts; a line says so if it is new, or of another cause than the last line.
 
         One a minute says that an outage still lasts.
         """
@@ -84,16 +84,16 @@ class StateLog:
             if not self.lasts:
                 self.lasts, self._since, self._told, self._failed = True, now, False, 0
             self._failed += 1
-            is_told = self._told and kind == self._told_kind
+            is_told = self._told and cause == self._told_cause
             if (is_told and not self._is_outage) or now - self._told_at < (EVERY_S if is_told else self._again_s):
                 return
             if self._is_outage and now - self._since < _patience_s:
                 return
-            self._told, self._told_at, self._told_kind = True, now, kind
+            self._told, self._told_at, self._told_cause = True, now, cause
             lasts_s, failed = now - self._since, self._failed
         if is_told:
             line = f"{line}; it has lasted for {lasts_s:.0f} s, in which {counted(failed, 'call')} failed"
-            fields |= {"event": "outage_lasts", "kind": self._began, "count": failed}
+            fields = {"kind": self._began, **fields, "event": "outage_lasts", "count": failed}
         self._log.warning("%s%s", line, self.aside(), extra={"event": self._began, **fields})
 
     def fails(self) -> None:

@@ -251,7 +251,7 @@ class Connections:
         if isinstance(error, RedisNotReadyError):  # said by the greeting
             self.close()
             self._pause_for(NOT_READY_S, type(error), error.public)
-            self.outage.begin(f"{self._title}: {error}; {_ADVICE_ALONE}", kind="alone")
+            self.outage.begin(f"{self._title}: {error}; {_ADVICE_ALONE}", cause="alone")
             _logged(error)
         if connection is not None:  # such as Celery's soft time limit, or Ctrl-C
             connection.disconnect()  # answers may be left in it

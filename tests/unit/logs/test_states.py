@@ -65,10 +65,10 @@ def test_another_reason_is_told(caplog):
     """A server that has gone, and then answers and refuses, has a line for each, if not within ten seconds."""
     state = states()
     state.begin("gone")
-    state.begin("alone", kind="alone")
+    state.begin("alone", cause="alone")
     state._told_at -= 11
     for _ in range(2):
-        state.begin("alone", kind="alone")
+        state.begin("alone", cause="alone")
     state.end("back")
     assert ["gone", "alone"] == caplog.messages[:-1]
     assert ["redis_lost", "redis_lost", "redis_back"] == events(caplog)
