@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
 
-from tests.integration.conftest import Way
+from tests.integration.hanging import TIMEOUT_MS, pipeline, way
 from tests.sizes import LIMIT
 from tests.waiting import wait_until
-from writebehind import Pipeline, connect
+from writebehind import connect
 from writebehind.access.keyring import Keyring
 from writebehind.access.keys import Token, new_id
 from writebehind.collection import Collection
@@ -23,24 +23,12 @@ from writebehind.errors import MistypedKeyError, PartitionFullError, RedisUnavai
 from writebehind.redis.lanes import Lanes
 from writebehind.redis.round_trip import RoundTrip, UndecidedError
 
+__all__ = ["pipeline", "way"]  # fixtures
+
 pytestmark = pytest.mark.one_server("a proxy stands before one port")
 
-TIMEOUT_MS = 500
 MOST_BYTES = 16_384
 WITHIN_S = 20
-
-
-@pytest.fixture
-def way(valkey, valkey_wire, way_to) -> Iterator[Way]:
-    with way_to("redis", valkey.port) as way:
-        yield way
-
-
-@pytest.fixture
-def pipeline(settings, way) -> Iterator[Pipeline]:
-    changes = {"redis_url": way.url, "redis_timeout_ms": TIMEOUT_MS, "confirm_timeout_ms": TIMEOUT_MS // 2}
-    with connect(settings.model_copy(update=changes)) as pipeline:
-        yield pipeline
 
 
 @pytest.fixture
@@ -307,6 +295,7 @@ def test_a_connection_is_greeted_anew_before_it_is_old(users, monkeypatch):
             await until(lambda: lanes.begin(read) is not None and len(greeted) >= 4)
 
     asyncio.run(run())
+    assert len(greeted) >= 4
 
 
 def test_over_a_connection_of_an_earlier_term_nothing_is_begun(users):

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
 from flask.testing import FlaskClient
 
-from tests.integration.conftest import Way
+from tests.integration.hanging import TIMEOUT_MS, pipeline, way
 from tests.waiting import slowness, wait_until
 from web.app import create_app
-from writebehind import Pipeline, connect
+
+__all__ = ["pipeline", "way"]  # fixtures
 
 pytestmark = pytest.mark.one_server("a proxy stands before one port")
 
-TIMEOUT_MS = 500
 #: What no caller waits longer than where a machine has time, seconds: a call on an open connection, on a new one.
 SOON_S = 6 * TIMEOUT_MS / 1000
 CALLERS = 8
-
-
-@pytest.fixture
-def way(valkey, valkey_wire, way_to) -> Iterator[Way]:
-    with way_to("redis", valkey.port) as way:
-        yield way
-
-
-@pytest.fixture
-def pipeline(settings, way) -> Iterator[Pipeline]:
-    changes = {"redis_url": way.url, "redis_timeout_ms": TIMEOUT_MS, "confirm_timeout_ms": TIMEOUT_MS // 2}
-    with connect(settings.model_copy(update=changes)) as pipeline:
-        yield pipeline
 
 
 @pytest.fixture

@@ -222,8 +222,7 @@ class Connections:
         else:
             self._idle.append((connection, time.monotonic()))
         self._paused_until = 0.0
-        if self.outage.lasts:
-            self.outage.end(f"{self._title} answers again")
+        self.answered()
         return answers
 
     def _failed(self, connection: Any, began: float, error: BaseException) -> None:
@@ -308,7 +307,7 @@ class Connections:
             connection.disconnect()
 
     def answered(self) -> None:
-        """Note that the server answers over a connection that is lent."""
+        """Note that the server answers, be it over a connection that is lent."""
         if self.outage.lasts:
             self.outage.end(f"{self._title} answers again")
 
