@@ -130,7 +130,7 @@ class Reader:
     ) -> RoundTrip[Read] | None:
         """`get` in two halves, of a document of so many bytes that Redis has; `None` where it may take more.
 
-        What is missing, absent, larger or soon too old is not decided, and counted by whoever reads it then.
+        What is missing, larger or soon too old is not decided, and counted by whoever reads it then.
         """
         began = time.perf_counter()
         if not self._sampler.is_fresh() or self._sampler.look().misfit:
@@ -138,7 +138,7 @@ class Reader:
         collection = document_id.collection
 
         def conclude(entry: Entry, ttl_ms: int) -> Read:
-            if not entry.exists or self._revalidation.is_near(collection, ttl_ms, settings):
+            if entry.exists and self._revalidation.is_near(collection, ttl_ms, settings):
                 raise UndecidedError
             read = Read(entry, Source.HIT, fresh_ms(entry, ttl_ms, settings))
             self.note(read, collection, began, document_id)
