@@ -15,7 +15,7 @@ from tests.servers import forget_replicas
 from writebehind import CollectionSettings, Pipeline
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.local.embedded import EmbeddedRedis
-from writebehind.operations.doctor import Finding, Level, check_start, redis
+from writebehind.operations.doctor import Finding, Level, check_start, clocks, redis
 from writebehind.redis import keys
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import partition_keys
@@ -165,7 +165,7 @@ def test_nothing_is_synced_without_a_file(patient):
 
 def test_the_clock():
     """Clocks that differ by seconds are worth a warning, in both directions."""
-    assert [Level.WARNING, Level.OK, Level.WARNING] == [redis.clock(ahead).level for ahead in (-3, 1, 3)]
+    assert [Level.WARNING, Level.OK, Level.WARNING] == [clocks.clock(ahead).level for ahead in (-3, 1, 3)]
 
 
 def test_the_append_only_file_cannot_be_written():

@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 
 from writebehind.documents.durability import Durability
 from writebehind.errors import RedisUnavailableError
+from writebehind.operations.doctor.clocks import behind_s
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
@@ -17,6 +18,7 @@ from writebehind.redis.confirmation import replicas_needed
 from writebehind.redis.shared.load_sample import parse_info
 from writebehind.redis.terms import CLOCKS_DIFFER_S
 from writebehind.redis.topology.peers import Peers, Place, peers_of, replicas_of
+from writebehind.redis.wire import time_ms
 
 #: From which time until a failover begins an operator should know that writes are refused for it, ms.
 LONG_MS = 10_000
@@ -68,7 +70,7 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
         if watched:
             yield from by_hand(group, needed(group, pipeline.settings.confirm_replicas))
         for place in group.replicas:
-            yield replica(peers, place, behind_s=partial(behind_s, pipeline, group.name))
+            yield replica(peers, place, clock_ms=partial(_clock_ms, pipeline, group.name))
 
 
 def groups(pipeline: Pipeline) -> Iterator[Group]:
@@ -185,15 +187,10 @@ def _longest_lag_s(down_ms: int) -> int:
     return max(1, down_ms // 1000 - SEEN_S)
 
 
-def behind_s(pipeline: Pipeline, server: str, clock: Sequence[bytes]) -> float:
-    """The time by which a clock, as TIME has just told it, is behind that of a server, s."""
-    seconds, microseconds = clock
-    return pipeline.store.clocks_ms()[server] / 1000 - int(seconds) - int(microseconds) / 1_000_000
-
-
-def replica(peers: Peers, place: Place, *, behind_s: Callable[[Sequence[bytes]], float]) -> Finding:
+def replica(peers: Peers, place: Place, *, clock_ms: Callable[[], int | None]) -> Finding:
     """Follows, keeps what it has, and takes no writes before it is the primary."""
     check, name = "redis replica", f"{place[0]}:{place[1]}"
+    before = clock_ms()
     try:
         info, clock = peers.ask(place, [("INFO",), ("TIME",)])
     except RedisUnavailableError as error:
@@ -210,7 +207,14 @@ def replica(peers: Peers, place: Place, *, behind_s: Callable[[Sequence[bytes]],
             "it a crash loses what MongoDB does not have yet",
             "CONFIG SET appendonly yes there; and the same in its configuration file",
         )
-    return _following(name, facts, behind_s(clock) if isinstance(clock, list) else 0.0)
+    after, is_known = clock_ms(), isinstance(clock, list)
+    behind = behind_s(time_ms(clock), before, after) if is_known and before and after else 0.0
+    return _following(name, facts, behind)
+
+
+def _clock_ms(pipeline: Pipeline, server: str) -> int | None:
+    """The time by a server's clock, ms; `None` where it does not answer any more."""
+    return pipeline.store.clocks_ms().get(server)
 
 
 def _following(name: str, facts: Mapping[str, str], behind: float) -> Finding:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from writebehind.documents.durability import Durability
 from writebehind.errors import ConfigurationError, RedisNotReadyError, RedisUnavailableError
-from writebehind.operations.doctor import failover, servers
+from writebehind.operations.doctor import clocks, failover, servers
 from writebehind.operations.doctor.findings import Finding, away, failure, of, ok, warning
 from writebehind.operations.running_here import home_of_redis
 from writebehind.pipeline import Pipeline
@@ -21,8 +20,6 @@ from writebehind.redis.shared.partition_count import Division
 from writebehind.remedies import of_not_ready, of_refusal, told_refusing
 
 OLDEST = (7, 0)
-#: From which difference to another clock an operator should know, seconds.
-CLOCK_WARNING_S = 2.0
 MEMORY_WARNING_PERCENT = 75
 
 _SEE_TO_IT = "see to that server first"
@@ -45,7 +42,7 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     yield from shared
     if any(one.fatal for one in shared):  # else nothing is known of what is on the others
         return
-    ahead_s = _ahead_s(pipeline)
+    ahead_s = clocks.ahead_s(pipeline)
     facts_of, policies = pipeline.store.facts(), pipeline.store.configured("appendfsync")
     directories, home = pipeline.store.directories(), home_of_redis(pipeline.settings)
     for server, facts in facts_of.items():
@@ -57,7 +54,7 @@ def _check(pipeline: Pipeline) -> Iterator[Finding]:
     yield from durability(pipeline)
     yield from failover.check(pipeline)
     for server, ahead in ahead_s.items():
-        yield _named(clock(ahead), server)
+        yield _named(clocks.clock(ahead), server)
     yield _owner(pipeline)
     yield _partitions(pipeline)
 
@@ -279,24 +276,6 @@ def durability(pipeline: Pipeline) -> Iterator[Finding]:
         offered = ", ".join(sorted(set(Durability) - needs.keys()))
         lacks = "".join(f"; {level} needs {what}" for level, what in needs.items())
         yield ok("redis durability", f"it can promise {offered}{lacks}")
-
-
-def _ahead_s(pipeline: Pipeline) -> dict[str, float]:
-    before = time.time()
-    clocks = pipeline.store.clocks_ms()
-    middle = (before + time.time()) / 2
-    return {server: now_ms / 1000 - middle for server, now_ms in clocks.items()}
-
-
-def clock(ahead_s: float) -> Finding:
-    """Shows the same time as this machine's."""
-    found = f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s >= 0 else 'behind'} this machine's"
-    if abs(ahead_s) > CLOCK_WARNING_S:
-        advice = (
-            "synchronise both: nothing is lost, as versions are of Redis's alone, but ages that you see are wrong"
-        )
-        return warning("redis clock", found, advice)
-    return ok("redis clock", found)
 
 
 def _owner(pipeline: Pipeline) -> Finding:
