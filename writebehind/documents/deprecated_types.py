@@ -6,6 +6,7 @@ that have one are rare; only they are taken apart and put together in Python.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,17 @@ BSON_ERRORS: Final = (
 
 _ID_SIZE: Final = 12
 _KINDS: Final = tuple(bytes([kind]) for kind in (UNDEFINED, DB_POINTER, SYMBOL))
+#: What each element of these types looks like in a document of up to `_SHORT` bytes (https://bsonspec.org/spec.html),
+#: and little else does: lengths of texts and small numbers have the same first byte, and many documents have those.
+#: After an undefined value comes the end of documents, and then a type. A DBPointer and a symbol have a length, of
+#: which two bytes are zeros. A name that is long is not looked at, as each byte of it may begin one.
+_ENDS: Final = rb"\0*(?:\Z|[\x01-\x13\x7f\xff])"
+_HAS_LENGTH: Final = rb"..\0\0"
+_LOOKS: Final = tuple(
+    (kind, re.compile(re.escape(kind) + rb"(?:[^\0]{64}|[^\0]*+\0%b)" % follows, re.DOTALL))
+    for kind, follows in zip(_KINDS, (_ENDS, _HAS_LENGTH, _HAS_LENGTH), strict=True)
+)
+_SHORT: Final = 1 << 16
 _length: Final = struct.Struct("<i")
 
 
@@ -71,6 +83,11 @@ class DBPointer:
 
 def may_be_in(body: bytes) -> bool:
     """Whether a document may have a value of these types; False only where it has none."""
+    if len(body) < _SHORT:
+        for kind, look in _LOOKS:
+            if kind in body and look.search(body):
+                return True
+        return False
     return any(kind in body for kind in _KINDS)
 
 

@@ -78,6 +78,24 @@ def test_none_is_overlooked(document, value):
         assert may_be_in(encode({"": holder} | {name: one for name, one in document.items() if name}))
 
 
+@pytest.mark.parametrize("value", [Symbol(""), Symbol("s" * 300), Undefined(), DBPointer("c", OID)])
+@pytest.mark.parametrize("size", [0, 1, 5, 11, 13, 62, 63, 64, 65, 70_000])
+def test_none_is_overlooked_by_its_name(value, size):
+    """However long its name is, and whatever it ends."""
+    name = "n" * size
+    for document in ({name: value}, {"a": {"b": [{name: value}]}, "name": 1, "n": None}, {"a": value, name: 6}):
+        body = encode(document)
+        assert may_be_in(body)
+        assert document == decode(body)
+
+
+@pytest.mark.parametrize("size", [5, 11, 13])
+def test_a_length_is_no_type(size):
+    """Texts, objects and small numbers that begin with a byte like such a type's do not make reading slow."""
+    plain = {"a": "x" * size, "b": {"n": 5}, "c": ["y" * size, "z" * size], "d": "é" * (size // 2) + "x", "e": 14}
+    assert not may_be_in(encode(plain))
+
+
 def test_documents_of_all_sizes():
     """A symbol stays one behind a string of any length, where a length may look like a type."""
     for size in [*range(300), 4_095, 4_096, 65_535, 65_536]:
