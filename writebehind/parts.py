@@ -187,6 +187,7 @@ class Parts:
             *(self.store, self.sink, self._hints, self.derived),
             settings=self.collection_settings,
             grace_ms=GRACE_LEASES * settings.lease_ms,
+            load_timeout_ms=settings.load_timeout_ms,
         )
         self.lost_writes = LostWrites(
             *(self.store, recommits, self.reconciler.history),

@@ -73,6 +73,14 @@ PROTOCOL = (
         "a failover that loses writes, two writes, and what was lost is committed again",
         "-DFAILOVER -DRECOMMIT -DWRITES=1 -DMORE_WRITES=1",
     ),
+    Run(
+        "a failover that loses writes to one document, any one fault, and what was lost is committed again",
+        "-DFAILOVER -DRECOMMIT -DALONE=true -DFAULTS=1 -DWRITES=1 -DMORE_WRITES=1",
+    ),
+    Run(
+        "a failover that loses writes to one document, a reader, and what was lost is committed again",
+        "-DFAILOVER -DRECOMMIT -DALONE=true -DREADS=1 -DWRITES=1 -DMORE_WRITES=1",
+    ),
     Run("nothing goes wrong: no wake-up is lost", ""),
     Run("nothing goes wrong, with a reader", "-DREADS=1 -DMORE_WRITES=1"),
     Run("unique values: two writes", "", model=UNIQUE_MODEL),
@@ -127,6 +135,16 @@ BROKEN = (
         "recommit when deletions are forgotten",
         "-DFAILOVER -DRECOMMIT -DRECOMMIT_LATE -DWRITES=1 -DMORE_WRITES=1",
         CONVERGES,
+    ),
+    Run(
+        "recommit without a look at MongoDB",
+        "-DFAILOVER -DRECOMMIT -DRECOMMIT_UNSEEN -DALONE=true -DFAULTS=1 -DWRITES=1 -DMORE_WRITES=1",
+        NO_LETTER,
+    ),
+    Run(
+        "recommit after a look at MongoDB, without the right to load",
+        "-DFAILOVER -DRECOMMIT -DRECOMMIT_WITHOUT_RIGHT -DALONE=true -DFAULTS=1 -DWRITES=1 -DMORE_WRITES=1",
+        NO_LETTER,
     ),
     Run("unique: buried at once", "-DNO_ORDER", BURIED_RIGHTLY, UNIQUE_MODEL),
     Run("unique: nobody makes room", "-DNO_VACATION", ORDERED, UNIQUE_MODEL),

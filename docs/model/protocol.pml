@@ -64,6 +64,11 @@
 #endif
 #endif
 
+/* Whether only document 0 is written and read: far fewer states, where it matters in which order its own steps fall. */
+#ifndef ALONE
+#define ALONE false
+#endif
+
 /* Redis. `scheduled` is 0, the number of a flusher at work, or a ticket. */
 #define FIRST_TICKET 3
 byte version[DOCUMENTS] = IN_REDIS;
@@ -71,7 +76,11 @@ byte kind[DOCUMENTS] = IN_REDIS;
 bool pending[DOCUMENTS] = IN_REDIS;
 byte dead[DOCUMENTS], deleted[DOCUMENTS];
 byte kept[DOCUMENTS];   /* the document of which only a dead letter is left, by its version */
-bool has_ttl[DOCUMENTS], load[DOCUMENTS];
+bool has_ttl[DOCUMENTS];
+byte load[DOCUMENTS];   /* who has the right to load the document */
+#define NOBODY 0
+#define READER 1
+#define RECOMMITTER 2
 #ifdef LOST
 byte clock = 2;         /* that of the machine goes on */
 #else
@@ -108,6 +117,7 @@ byte failover_state;            /* 0: it follows, 1: it is cut off, 2: it is the
 bool lost[DOCUMENTS];           /* the last acknowledged write is one that the replica has missed, so it may be gone */
 #ifdef RECOMMIT
 byte gone[DOCUMENTS], gone_kind[DOCUMENTS];     /* what was lost, as the process remembers that has acknowledged it */
+byte loads[DOCUMENTS];          /* 1: a reader loads it, 2: and it was committed again since the reader began */
 #endif
 #define LOST_IN_FAILOVER(d) lost[d]
 #ifdef RECOMMIT
@@ -142,7 +152,7 @@ inline issue() {
 
 inline commit(d, what) {
     d_step {
-        load[d] = false;                                /* what is being loaded is older than this write */
+        load[d] = NOBODY;                                /* what is being loaded is older than this write */
         if
         :: !pending[d] -> dead[d] = 0
         :: else
@@ -253,7 +263,7 @@ inline outdo(d, theirs) {
         pending[d] = false;
         version[d] = 0;
         kind[d] = NOTHING;
-        load[d] = false
+        load[d] = NOBODY
     fi
 }
 
@@ -328,9 +338,17 @@ inline release(f) {
 }
 
 #ifdef RECOMMIT
-/* Commit again what was lost, unless the same or a newer one is there; with `forced` also where there is no entry. */
-inline recommit(d, forced, unknown) {
+/* Commit again what was lost, unless the same or a newer one is there. Where there is no entry MongoDB is asked first,
+   and a write that comes in between takes the right to load away. */
+#ifdef RECOMMIT_WITHOUT_RIGHT
+#define MAY_HAVE_CHANGED(d) (!asked)
+#else
+#define MAY_HAVE_CHANGED(d) (load[d] != RECOMMITTER)
+#endif
+
+inline recommit(d, unknown) {
     d_step {
+        unknown = false;
         if
 #ifndef RECOMMIT_OVER_NEWER
         :: version[d] >= gone[d] || kept[d] == gone[d]
@@ -341,11 +359,13 @@ inline recommit(d, forced, unknown) {
         :: version[d] < gone[d] && kept[d] != gone[d] && deleted[d] >= gone[d]
 #endif
 #ifndef RECOMMIT_UNSEEN
-        :: version[d] < gone[d] && kept[d] != gone[d] && deleted[d] < gone[d] && kind[d] == NOTHING && !forced ->
-            unknown = true
+        :: version[d] < gone[d] && kept[d] != gone[d] && deleted[d] < gone[d] && kind[d] == NOTHING &&
+            MAY_HAVE_CHANGED(d) ->
+            unknown = true;
+            load[d] = RECOMMITTER
 #endif
         :: else ->
-            load[d] = false;
+            load[d] = NOBODY;
             if
             :: !pending[d] -> dead[d] = 0
             :: else
@@ -354,6 +374,10 @@ inline recommit(d, forced, unknown) {
             has_ttl[d] = false;
             version[d] = gone[d];
             kind[d] = gone_kind[d];
+            if
+            :: loads[d] == 1 -> loads[d] = 2
+            :: else
+            fi;
             if
             :: last[d] == gone[d] -> lost[d] = false        /* from here on it must not be lost */
             :: else
@@ -395,8 +419,9 @@ inline write(f, d) {
 
 #define HOLDS(f, d) (hands[f].version[d] != 0 && hands[f].version[d] <= deleted[d])
 #if defined(RECOMMIT) && !defined(RECOMMIT_LATE)
-/* What was lost is committed again for as long as deletions since are remembered, or not at all. */
-#define AUDITABLE(d) (!HOLDS(1, d) && !HOLDS(2, d) && gone[d] == 0)
+/* What was lost is committed again for as long as deletions since are remembered, or not at all. And a deletion that is
+   committed again is remembered for longer than a load takes that began before, as any that came since then. */
+#define AUDITABLE(d) (!HOLDS(1, d) && !HOLDS(2, d) && gone[d] == 0 && loads[d] != 2)
 #else
 #define AUDITABLE(d) (!HOLDS(1, d) && !HOLDS(2, d))
 #endif
@@ -408,7 +433,7 @@ inline audit(d) {
     :: else
     fi;
     if
-    :: !pending[d] && dead[d] == 0 -> kind[d] = NOTHING; version[d] = 0; has_ttl[d] = false; load[d] = false
+    :: !pending[d] && dead[d] == 0 -> kind[d] = NOTHING; version[d] = 0; has_ttl[d] = false; load[d] = NOBODY
     :: else
     fi;
 #endif
@@ -425,7 +450,7 @@ active [2] proctype writer() {
         atomic {
             if
             :: d = 0
-            :: !ALIKE || last[0] -> d = 1               /* the first write is to document 0 where they are alike */
+            :: !ALONE && (!ALIKE || last[0]) -> d = 1   /* the first write is to document 0 where they are alike */
             fi;
             if
             :: what = DOCUMENT
@@ -496,7 +521,9 @@ done:
                      || (k == DELETED && last_kind[d] == DELETED && v == last[d]) \
                      || (k == ABSENT && last_kind[d] != DOCUMENT))
 
-/* What a read may answer whose right to fill is gone: what was acknowledged last when it began, or something later. */
+/* What a read may answer whose right to fill is gone: what was acknowledged last when it began, or something later.
+   What that was is not known of a document that was lost then, and is committed again since. */
+#define UNKNOWN 255
 #define AS_OF(d, v, k) (LOST_IN_FAILOVER(d) || last[d] != then || (k == DOCUMENT && then_kind == DOCUMENT && v == then) \
                      || (k != DOCUMENT && then_kind != DOCUMENT))
 
@@ -508,12 +535,16 @@ active proctype reader() {
         atomic {                                        /* lease_get */
             if
             :: d = 0
-            :: d = 1
+            :: !ALONE -> d = 1
             fi;
             if
             :: kind[d] != NOTHING -> assert(FRESH(d, version[d], kind[d]))
-            :: kind[d] == NOTHING ->
-                load[d] = true; loading = true; then = last[d]; then_kind = last_kind[d];
+            :: kind[d] == NOTHING && load[d] != RECOMMITTER ->      /* else it waits */
+                load[d] = READER; loading = true;
+                then = (LOST_IN_FAILOVER(d) -> UNKNOWN : last[d]); then_kind = last_kind[d];
+#ifdef RECOMMIT
+                loads[d] = 1;
+#endif
                 known = deleted[d]                      /* the audit may forget it before the fill */
             fi
         }
@@ -522,7 +553,7 @@ active proctype reader() {
             found = mongo[d];
             if
             :: skip
-            :: load[d] = false                          /* Redis is full, and evicts the right */
+            :: load[d] = NOBODY                          /* Redis is full, and evicts the right */
             fi;
             d_step {                                    /* fill */
                 if
@@ -535,7 +566,7 @@ active proctype reader() {
 #ifdef FILL_WITHOUT_TOKEN
                 :: kind[d] == NOTHING ->
 #else
-                :: kind[d] == NOTHING && load[d] ->
+                :: kind[d] == NOTHING && load[d] == READER ->
 #endif
                     if
 #ifndef FILL_WITHOUT_DELETIONS
@@ -549,7 +580,7 @@ active proctype reader() {
                     fi;
                     has_ttl[d] = true;
                     assert(FRESH(d, version[d], kind[d]))
-                :: kind[d] == NOTHING && !load[d] && !pending[d] ->     /* answered, and not stored */
+                :: kind[d] == NOTHING && load[d] != READER && !pending[d] ->     /* answered, and not stored */
                     if
 #ifndef ANSWER_WITHOUT_DELETIONS
                     :: found && found < known -> assert(AS_OF(d, known, DELETED))
@@ -561,11 +592,18 @@ active proctype reader() {
                     fi
                 :: else
                 fi;
-                load[d] = false
+                if
+                :: load[d] == READER -> load[d] = NOBODY
+                :: else
+                fi
             }
         :: else
         fi;
-        d_step { n++; d = 0; found = 0; loading = false; then = 0; then_kind = 0; known = 0 }
+        d_step {
+#ifdef RECOMMIT
+            loads[d] = 0;
+#endif
+            n++; d = 0; found = 0; loading = false; then = 0; then_kind = 0; known = 0 }
     :: n == READS -> break
     od;
     readers_left--
@@ -605,7 +643,7 @@ inline fail_over() {
         pending[i] = replica.pending[i];
         has_ttl[i] = replica.has_ttl[i];
         given_up[i] = replica.given_up[i];
-        load[i] = false;
+        load[i] = NOBODY;
         replica.version[i] = 0; replica.kind[i] = 0; replica.dead[i] = 0; replica.deleted[i] = 0;
         replica.kept[i] = 0; replica.pending[i] = 0; replica.has_ttl[i] = 0; replica.given_up[i] = 0
     }
@@ -623,23 +661,37 @@ active proctype failover() {
 #ifdef RECOMMIT
     byte found;
     bool unknown;
+#ifdef RECOMMIT_WITHOUT_RIGHT
+    bool asked;
+#endif
 #endif
     d_step { copy_to_replica(); failover_state = 1 };
     d_step { fail_over(); failover_state = 2 };
 #ifdef RECOMMIT
     do
     :: i < DOCUMENTS && gone[i] != 0 ->
-        recommit(i, false, unknown);
-        if
+        recommit(i, unknown);
+        do
         :: unknown ->
             found = mongo[i];
+#ifdef RECOMMIT_WITHOUT_RIGHT
+            asked = true;
+#endif
             if
-            :: found < gone[i] -> recommit(i, true, unknown)
-            :: else
+            :: found < gone[i] -> recommit(i, unknown)
+            :: else -> unknown = false
             fi
+        :: else -> break
+        od;
+        if
+        :: load[i] == RECOMMITTER -> load[i] = NOBODY
         :: else
         fi;
-        d_step { gone[i] = 0; gone_kind[i] = 0; found = 0; unknown = false; i++ }
+        d_step {
+#ifdef RECOMMIT_WITHOUT_RIGHT
+            asked = false;
+#endif
+            gone[i] = 0; gone_kind[i] = 0; found = 0; unknown = false; i++ }
     :: i < DOCUMENTS && gone[i] == 0 -> i++
     :: i == DOCUMENTS -> break
     od;
@@ -671,7 +723,7 @@ end:
     :: atomic { faults > 0 ->
            if
            :: d = 0
-           :: d = 1
+           :: !ALONE -> d = 1
            fi;
            if
            :: kind[d] != NOTHING && has_ttl[d] ->

@@ -47,9 +47,9 @@ BSON_ERRORS: Final = (
 
 _ID_SIZE: Final = 12
 _KINDS: Final = tuple(bytes([kind]) for kind in (UNDEFINED, DB_POINTER, SYMBOL))
-#: What each element of these types looks like in a document of up to `_SHORT` bytes (https://bsonspec.org/spec.html),
-#: and little else does: lengths of texts and small numbers have the same first byte, and many documents have those.
-#: After an undefined value comes the end of documents, and then a type. A DBPointer and a symbol have a length, of
+#: What each element of these types looks like in a document of less than `_SHORT` bytes, and little else does: the
+#: lengths of texts and small numbers have the same first byte, and most documents have those. By bsonspec.org/spec
+#: the end of documents comes after an undefined value, and then a type; a DBPointer and a symbol have a length, of
 #: which two bytes are zeros. A name that is long is not looked at, as each byte of it may begin one.
 _ENDS: Final = rb"\0*(?:\Z|[\x01-\x13\x7f\xff])"
 _HAS_LENGTH: Final = rb"..\0\0"
@@ -84,10 +84,7 @@ class DBPointer:
 def may_be_in(body: bytes) -> bool:
     """Whether a document may have a value of these types; False only where it has none."""
     if len(body) < _SHORT:
-        for kind, look in _LOOKS:
-            if kind in body and look.search(body):
-                return True
-        return False
+        return any(kind in body and look.search(body) for kind, look in _LOOKS)
     return any(kind in body for kind in _KINDS)
 
 

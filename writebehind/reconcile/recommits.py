@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
+from uuid import uuid4
 
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
@@ -62,6 +64,7 @@ class Recommits:
         *,
         settings: Callable[[str], CollectionSettings],
         grace_ms: int,
+        load_timeout_ms: int,
     ) -> None:
         """Join the parts.
 
@@ -72,6 +75,7 @@ class Recommits:
             derived: by which documents are found.
             settings: of a collection.
             grace_ms: how long a deletion is remembered.
+            load_timeout_ms: the life of the right to load a document.
         """
         self._store = store
         self._sink = sink
@@ -79,6 +83,7 @@ class Recommits:
         self._derived = derived
         self._settings = settings
         self._grace_us = grace_ms * 1000
+        self._load_timeout_ms = load_timeout_ms
 
     def commit(self, lost: Sequence[Lost], losses: Losses, *, is_wanted: Callable[[], bool]) -> bool:
         """Commit writes again while that is wanted, and note what is to be told; whether each was seen to.
@@ -106,8 +111,24 @@ class Recommits:
         return True
 
     def _commit(self, some: Sequence[Lost], losses: Losses) -> bool:
-        found = self._attempt(some, losses, is_newest=False)
+        token = uuid4().hex
+        found = self._attempt(some, losses, token, is_newest=False)
         unknown = [one for one in some if found.get(one.position) is Status.UNKNOWN]
+        try:
+            return self._commit_rest(some, unknown, found, losses, token)
+        finally:
+            with suppress(RedisUnavailableError):  # then it runs out by itself
+                self._store.loads.abandon((one.write.member for one in unknown), token)
+
+    def _commit_rest(
+        self,
+        some: Sequence[Lost],
+        unknown: Sequence[Lost],
+        found: Mapping[int, Status],
+        losses: Losses,
+        token: str,
+    ) -> bool:
+        """See to those that Redis has no entry of, or that come late; whether each of all was seen to."""
         late = [one for one in some if found.get(one.position) is Status.LATE]
         versions = self._versions([*unknown, *late])
         if versions is None:  # others may have persisted what is newer
@@ -115,15 +136,19 @@ class Recommits:
             return False if unknown else len(found) == len(some)
         left = self._without_persisted(unknown, versions, losses)
         late = self._without_persisted(late, versions, losses)
-        decided = self._attempt(left, losses, is_newest=True)
+        decided = self._attempt(left, losses, token, is_newest=True)
         late += [one for one in left if decided.get(one.position) is Status.LATE]
         self._end(dict.fromkeys(late, Fate.LATE), losses)
-        return (len(found), len(decided)) == (len(some), len(left))
+        is_complete = (len(found), len(decided)) == (len(some), len(left))
+        return is_complete and Status.UNKNOWN not in decided.values()  # a write came in between, and is gone
 
-    def _attempt(self, some: Sequence[Lost], losses: Losses, *, is_newest: bool) -> dict[int, Status]:
+    def _attempt(self, some: Sequence[Lost], losses: Losses, token: str, *, is_newest: bool) -> dict[int, Status]:
         """Commit some writes again; the outcomes of those that Redis has answered for, by position."""
         answers = self._store.recovery.recommit(
-            [(one.write, one.lapse.at_us + self._grace_us) for one in some], is_newest=is_newest
+            [(one.write, one.lapse.at_us + self._grace_us) for one in some],
+            token,
+            life_ms=self._load_timeout_ms,
+            is_newest=is_newest,
         )
         outcomes: dict[int, Status] = {}
         standing: list[Lost] = []

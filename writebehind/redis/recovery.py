@@ -145,13 +145,18 @@ class Recovery:
         ]
 
     def recommit(
-        self, writes: Sequence[tuple[Recent, int]], *, is_newest: bool
+        self, writes: Sequence[tuple[Recent, int]], token: str, *, life_ms: int, is_newest: bool
     ) -> list[Recommit | RedisUnavailableError]:
         """Commit writes again, in one round trip; each is atomic by itself.
 
+        Where there is no entry the outcome is `UNKNOWN` at first, and the token has the right to load it: a write
+        takes that away, so that none comes unseen between a look at MongoDB and another call.
+
         Args:
             writes: each with the time until which every deletion since is remembered, µs by the clock of Redis.
-            is_newest: whether MongoDB is known to have nothing newer.
+            token: that nobody else has, to be given back with `Loads.abandon`.
+            life_ms: of that right.
+            is_newest: whether MongoDB was seen to have nothing newer since the token has the right.
 
         Returns:
             An answer for each; an error of one that was not carried out, or whose server does not answer.
@@ -172,6 +177,7 @@ class Recovery:
                         MOST_KEPT,
                         until_us,
                         "1" if is_newest else "",
+                        *(token, life_ms),
                         *(part for pair in one.receipts for part in pair),
                     ),
                 )

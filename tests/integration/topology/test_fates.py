@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.integration.conftest import flush_all
@@ -17,6 +19,7 @@ from tests.integration.topology.test_lost_writes import (
 from tests.integration.topology.test_terms import cut_off
 from tests.topologies import Watched
 from tests.waiting import wait_until
+from writebehind.documents.ids import DocumentId
 from writebehind.errors import MongoUnavailableError, PipelineClosedError
 from writebehind.redis.keys import DATABASE, partition_keys
 
@@ -65,6 +68,36 @@ def test_nothing_is_committed_again_unasked(servers, outdated, mongo_client, mon
     assert {"superseded": 1} == process.fates()
     other.users().increment("ada", {"m": 1})
     assert 2 == stored(other, mongo_client)["ada"]
+
+
+def test_what_is_written_while_mongodb_is_asked_stands(servers, start, mongo_client, monkeypatch):
+    """Also where it is persisted, and its entry evicted, before the process that asks has the answer."""
+    process, other = start(), start()
+    process.users().put("first", {"n": 1})
+    cut_off(*servers)
+    process.users().put("ada", {"n": 1})
+    promote(servers)
+    other.follow(servers[1])
+    entry = partition_keys(process.pipeline.store.partition_of("users/s:ada")).entry("users/s:ada")
+    times: list[int] = []
+    versions = process.pipeline.sink.versions
+
+    def asked(ids: Sequence[DocumentId]) -> dict[str, int]:
+        found = versions(ids)
+        if not times:
+            other.users().put("ada", {"n": 2})
+            flush_all(other.pipeline)
+            servers[1].ask("DEL", entry)
+        times.append(1)
+        return found
+
+    monkeypatch.setattr(process.pipeline.sink, "versions", asked)
+    meet(servers, process)
+
+    assert 2 == other.users().get("ada")["n"]
+    assert ({"superseded": 1}, 2) == (process.fates(), len(times))
+    assert 2 == stored(other, mongo_client)["ada"]
+    assert 0 == process.pipeline.status()["dead_letters"]
 
 
 def test_what_cannot_be_asked_for_is_told_in_the_end(servers, outdated, monkeypatch):

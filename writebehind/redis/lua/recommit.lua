@@ -9,12 +9,12 @@
 --       3 life of `scheduled`, ms; 0 where the caller sends no flush task  4 how much later the flush task on its way may run, ms
 --       5 how many documents are kept of a member when no new write is taken
 --       6 until when every deletion since the failover is remembered, µs by the clock of Redis
---       7 '1' where MongoDB is known to have nothing newer
---       8… collection/key of this write, and of those that it has seen and that were lost with it, each with its receipt
+--       7 '1' where MongoDB has nothing newer, as it was seen since the right to load was given to  8 this token  9 for so long, ms
+--       10… collection/key of this write, and of those that it has seen and that were lost with it, each with its receipt
 -- Returns {'recommitted', ticket of the flush task that the caller must enqueue, or ''}
 --         {'there', ''}       Redis has it, if only beside a dead letter
 --         {'superseded', '', newer version}  there is one
---         {'unknown', ''}     there is no entry: a newer one may have been persisted and dropped
+--         {'unknown', ''}     there is no entry: a newer one may have been persisted and dropped. The right to load is the token's
 --         {'late', ''}        the document may have been deleted since, and that forgotten
 -- include: now_us, last_version, issue_ticket, keep_lost_letter, supplant, count_write, note_last
 local entry, pending, scheduled = KEYS[1], KEYS[2], KEYS[4]
@@ -27,7 +27,7 @@ if KEYS[12] then  -- what other hands have put there is in the way before anythi
   redis.call('HLEN', KEYS[14])
 end
 local function bring_receipts()
-  for at = 8, #ARGV, 2 do
+  for at = 10, #ARGV, 2 do
     if redis.call('HSETNX', KEYS[12], ARGV[at], ARGV[at + 1]) == 1 then
       redis.call('ZADD', KEYS[13], string.sub(ARGV[at + 1], 1, 13), ARGV[at])  -- of a version those are ms
       note_last(KEYS[14], member, string.sub(ARGV[at + 1], 1, 16))
@@ -44,7 +44,10 @@ end
 if found > version then return {'superseded', '', found} end
 local now = now_us()
 if now > tonumber(ARGV[6]) then return {'late', ''} end
-if header == '' and ARGV[7] ~= '1' then return {'unknown', ''} end
+if header == '' and not (ARGV[7] == '1' and redis.call('GET', KEYS[6]) == ARGV[8]) then
+  redis.call('SET', KEYS[6], ARGV[8], 'PX', ARGV[9])  -- each write from now on takes it away, whatever becomes of its entry
+  return {'unknown', ''}
+end
 
 supplant(KEYS, member, ARGV[2], now, ARGV[5])
 local due = math.floor(now / 1000)
