@@ -132,7 +132,8 @@ def test_without_a_broker_it_gets_ours():
         ("redis://user:password@127.0.0.1", {}),
         ("amqp://shop@rabbit:5672/shop", {"broker_url": "amqp://writebehind:secret@rabbit/shop"}),
         ("pyamqp://rabbit//", {"broker_url": "amqp://rabbit//"}),
-        ("redis://a;redis://b", {"broker_url": "redis://b;redis://a"}),
+        ("amqp://a;amqp://b", {"broker_url": "amqp://b;amqp://a"}),
+        ("sentinel://a:26379/0;sentinel://b:26379/0", {"broker_url": "redis+sentinel://b,a/main/0"}),
         ("redis+socket:///run/redis.sock?virtual_host=2", {"redis_url": "unix:///run/redis.sock?db=2"}),
     ],
 )
@@ -170,6 +171,7 @@ def task_of_that_name(app: Celery) -> None:
     [
         ({"broker_url": "redis://127.0.0.1:6379/1"}, r"broker is redis://127.0.0.1:6379/1, .*set BROKER_URL to"),
         ({"broker_url": "redis://:hidden@h/0"}, r"broker is redis://:\*\*\*@h.*/0, .*set BROKER_URL to"),
+        ({"broker_url": "redis://127.0.0.1;redis://h"}, r"broker is several Redis servers, .*: name one of them"),
         ({"accept_content": ["pickle"]}, r"accept_content: add 'json'"),
         ({"task_protocol": 1}, r"task_protocol: 2 is needed"),
         (

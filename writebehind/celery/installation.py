@@ -26,7 +26,7 @@ from writebehind.celery.tasks import register
 from writebehind.errors import ConfigurationError
 from writebehind.settings.installation import Settings
 from writebehind.settings.running import Found, find
-from writebehind.settings.urls import redacted
+from writebehind.settings.urls import are_apart, redacted
 
 #: The version of Celery's messages whose headers tasks read.
 PROTOCOL = 2
@@ -106,6 +106,11 @@ def _check_broker(app: Celery, found: Found, publishing: Celery) -> None:
     if app.conf.broker_url is None:
         return
     consumed, published = _urls(app.conf.broker_read_url), _urls(publishing.conf.broker_write_url)
+    if are_apart(consumed):
+        raise ConfigurationError(
+            "the application's broker is several Redis servers, which do not share their messages: a worker that "
+            "has gone on to another one misses what web processes publish: name one of them"
+        )
     if {*map(_address, consumed)}.isdisjoint(map(_address, published)):
         told = "BROKER_URL is" if found.settings.broker_url else "without BROKER_URL, writebehind publishes to"
         raise ConfigurationError(

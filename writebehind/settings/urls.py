@@ -40,6 +40,8 @@ _REDIS_TLS_CHOICES = {
 }
 _REDIS_TLS_OPTIONS = {"ssl_ca_path", "ssl_password", "ssl_ciphers", *_REDIS_TLS_FILES, *_REDIS_TLS_CHOICES}
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+#: A socket as kombu calls it.
+_KOMBU_SOCKET = ("redis+socket://",)
 #: The ways to write that a broker speaks AMQP 0-9-1, as RabbitMQ does.
 AMQP_SCHEMES = ("amqp://", "amqps://", "pyamqp://")
 #: With TLS; and the options of its certificates, with what py-amqp calls them.
@@ -195,7 +197,7 @@ def check_mongodb(name: str, url: str) -> None:
 
 
 def check_broker(name: str, url: str) -> None:
-    """See that this may be the URL of a broker, or several, joined by `;`. As `check_redis`."""
+    """See that this may be the URL of a broker, or of several nodes of one, joined by `;`. As `check_redis`."""
     urls = url.split(";")
     for one in urls:
         if one.startswith((*_REDIS_SCHEMES, *SCHEMES)):
@@ -205,6 +207,22 @@ def check_broker(name: str, url: str) -> None:
         else:
             _check_amqp_tls(name, _split(name, one, (), "amqp://user:password@host:5672/"))
     _check_alike(name, urls)
+    if are_apart(urls):
+        raise ValueError(
+            f"{name} names several Redis servers, which do not share their messages: who consumes could be at "
+            "one, and who publishes at another: name one, redis+sentinel://host,host/service/0, or RabbitMQ"
+        )
+
+
+def are_apart(brokers: Sequence[str]) -> bool:
+    """Whether URLs of a broker, which are well-formed, name several Redis servers that have nothing in common.
+
+    Sentinels of one service lead to one server; nodes of RabbitMQ are taken for those of one.
+    """
+    if not brokers[0].startswith((*_REDIS_SCHEMES, *_KOMBU_SOCKET, *SCHEMES)):
+        return False
+    watched = {(one.service, one.url) for one in map(many_servers, brokers) if one is not None}
+    return len(brokers) > 1 and len(watched) != 1
 
 
 def _check_alike(name: str, urls: Sequence[str]) -> None:

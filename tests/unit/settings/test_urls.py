@@ -205,7 +205,7 @@ def test_celery_is_told_how_to_check_rabbitmq(tmp_path):
 
 
 #: A file that there is, in the place of certificates.
-CERTIFICATES = __file__
+CERTIFICATES = FILE = __file__
 
 
 @pytest.mark.parametrize(
@@ -230,15 +230,32 @@ def test_brokers_that_celery_could_not_tell_apart_are_refused(url, fault):
     "url",
     [
         "amqp://a;pyamqp://b",
-        "redis://a;redis://b/1?client_name=c",
         f"amqps://a//?heartbeat=9&ssl_ca_certs={CERTIFICATES};amqps://b?ssl_ca_certs={CERTIFICATES}",
-        "rediss://a?ssl_cert_reqs=none&ssl_check_hostname=false;rediss://b?ssl_check_hostname=false&ssl_cert_reqs=none",
+        f"amqps://a?ssl_ca_certs={FILE}&ssl_certfile={FILE};amqps://b?ssl_certfile={FILE}&ssl_ca_certs={FILE}",
         "redis+sentinel://[::1]:1,[::2]:2/service/0;redis+sentinel://h,i/service/0",
+        "redis+sentinel://:p@h,i/service/1",
     ],
 )
 def test_brokers_that_differ_in_nothing_but_their_place_are_taken(url):
     """In whatever order their options stand."""
     assert url == load_settings(broker_url=url).broker_url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://a;redis://b",
+        "redis://a/0;redis://a/1",
+        "unix:///run/a.sock;unix:///run/b.sock",
+        "rediss://a?ssl_cert_reqs=none&ssl_check_hostname=false;rediss://b?ssl_check_hostname=false&ssl_cert_reqs=none",
+        "redis+sentinel://h/one/0;redis+sentinel://h/other/0",
+        "redis+sentinel://h/service/0;redis+sentinel://h/service/1",
+    ],
+)
+def test_servers_that_share_no_messages_are_no_broker(url):
+    """After the first was away, workers would consume from the second, and others publish to the first."""
+    with pytest.raises(ConfigurationError, match=r"^BROKER_URL names several Redis servers, which do not share"):
+        load_settings(broker_url=url)
 
 
 @pytest.mark.parametrize(
