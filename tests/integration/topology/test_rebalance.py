@@ -12,6 +12,7 @@ from tests.integration.topology.test_cluster import by_partition
 from tests.integration.topology.test_servers import PARTITIONS, opened, servers
 from tests.servers import permitted
 from tests.topologies import ask
+from tests.waiting import wait_until
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.operations.acl import users
 from writebehind.operations.drain import drain
@@ -129,6 +130,23 @@ def test_what_expires_keeps_its_life(two):
 
     lives = [two.store._wire.call("PTTL", partition_keys(one).load("slow/s:x")) for one in documents]
     assert all(40_000 < life <= 50_000 for life in lives)
+
+
+def test_what_is_about_to_expire_does_so(two, monkeypatch):
+    """A key with less than a millisecond left gets no life without an end where it goes."""
+    documents, ask_for = write(two, 1), moving.asked
+    for one in documents:
+        two.store._wire.call("SET", partition_keys(one).load("slow/s:x"), "token", "PX", 50_000)
+
+    def nearly_over(server, commands):
+        answers = ask_for(server, commands)
+        return [0 if one[0] == "PTTL" and answers[at] > 0 else answers[at] for at, one in enumerate(commands)]
+
+    monkeypatch.setattr(moving, "asked", nearly_over)
+    moved = rebalance(two).moved
+    loads = [partition_keys(int(one.place)).load("slow/s:x") for one in moved]
+    assert loads
+    wait_until(lambda: not any(two.store._wire.call("EXISTS", one) for one in loads), "tokens to expire")
 
 
 def test_what_changes_meanwhile_is_copied(two, opened, servers, monkeypatch):

@@ -143,7 +143,7 @@ class Move:
             size = 0
             for key, value, life in zip(some, answers[::2], answers[1::2], strict=True):
                 is_gone = value is None or life == GONE
-                copies.append((key, 0 if is_gone else max(life, 0), b"" if is_gone else value))
+                copies.append((key, 0 if is_gone else life_of(life), b"" if is_gone else value))
                 size += len(copies[-1][2])
                 if size > BYTES:
                     self._receive(copies)
@@ -185,6 +185,11 @@ def drop_left(source: Connections, place: str) -> None:
     _run(source, _DROP_LEFT, (SERVER,), (place, "1"))
 
 
+def life_of(left_ms: int) -> int:
+    """The life of a copy, as RESTORE takes it, by what PTTL says: that rounds down, and here 0 is no end."""
+    return 0 if left_ms == ENDLESS else max(left_ms, 1)
+
+
 def _is_of(key: bytes, place: str) -> bool:
     return place_of(key.decode(errors="replace")) == place and key != SERVER.encode()
 
@@ -204,7 +209,7 @@ def asked(server: Connections, commands: Sequence[Command]) -> list[Any]:
     return answers
 
 
-#: What PTTL says of a key that is no more.
-GONE = -2
+#: What PTTL says of a key that is no more, and of one without an end.
+GONE, ENDLESS = -2, -1
 #: Let things change again in what was frozen by a token.
 THAW = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1"

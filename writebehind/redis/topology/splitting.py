@@ -32,6 +32,7 @@ from writebehind.redis.topology.moving import (
     THAW,
     TOLD_WITHIN_S,
     asked,
+    life_of,
     scanned,
 )
 from writebehind.redis.topology.record import MoveError
@@ -217,7 +218,7 @@ class Splitting:
                 one = going[key]
                 is_gone = value is None or life == GONE
                 size += 0 if is_gone else len(value)
-                put = ("DEL", one.key) if is_gone else ("RESTORE", one.key, max(life, 0), value, "REPLACE")
+                put = ("DEL", one.key) if is_gone else ("RESTORE", one.key, life_of(life), value, "REPLACE")
                 received[one.partition].append(put)
                 if size > BYTES:
                     self._receive(received)
@@ -253,7 +254,7 @@ class Splitting:
             for name, value, life in zip(_WHOLE, answers[::2], answers[1::2], strict=True):
                 if value is not None and life != GONE and self._whole.get((partition, name)) != value:
                     self._whole[partition, name] = value
-                    received[partition].append(("RESTORE", getattr(of, name), max(life, 0), value, "REPLACE"))
+                    received[partition].append(("RESTORE", getattr(of, name), life_of(life), value, "REPLACE"))
         self._receive(received)
 
     def _held(self, name: str) -> dict[bytes, bytes]:

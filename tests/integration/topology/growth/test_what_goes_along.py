@@ -17,6 +17,7 @@ from tests.integration.topology.growth.conftest import (
     write,
 )
 from tests.topologies import EveryWire
+from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.errors import RedisUnavailableError
 from writebehind.operations import growth, idle
@@ -73,6 +74,25 @@ def test_writes_meanwhile_are_copied(one, process, monkeypatch):
     grow(process(), AFTER)
 
     assert {n} == read(one) == read(process(partitions=AFTER))
+
+
+def test_what_is_about_to_expire_does_so(one, process, monkeypatch):
+    """An entry, or receipts, with less than a millisecond left gets no life without an end where it goes."""
+    drain(one, timeout_s=30)
+    create(one)
+    for at in range(BEFORE):
+        one.store._wire.call("PEXPIRE", partition_keys(at).receipts, 50_000)
+    ask_for = splitting.asked
+
+    def nearly_over(server, commands):
+        answers = ask_for(server, commands)
+        return [0 if one[0] == "PTTL" and answers[at] > 0 else answers[at] for at, one in enumerate(commands)]
+
+    monkeypatch.setattr(splitting, "asked", nearly_over)
+    grow(process(), AFTER)
+    new = [partition_keys(at) for at in range(BEFORE, AFTER)]
+    copies = [key for of in new for key in (of.receipts, *(of.entry(f"slow/s:{name}") for name in names()))]
+    wait_until(lambda: not one.store._wire.call("EXISTS", *copies), "copies to expire")
 
 
 def test_versions_go_on_above_all_that_were_issued(one, process):
