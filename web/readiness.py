@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from writebehind import Pipeline, forks
 from writebehind.deadline import endless
-from writebehind.errors import ConfigurationError, MongoUnavailableError, RedisUnavailableError
+from writebehind.errors import (
+    ConfigurationError,
+    MongoUnavailableError,
+    RedisNotReadyError,
+    RedisUnavailableError,
+)
 from writebehind.flask.problems import log_refusal
 from writebehind.operations.doctor import check_start
-from writebehind.redis.reach import known, listed_away, told_away
+from writebehind.redis.reach import Standing, known, listed_away, told_away
 from writebehind.redis.store import Store
+from writebehind.remedies import told_refusing
 from writebehind.silence import missing_and_awaited
 
 #: For so long a report is given to all who ask, seconds.
@@ -20,6 +27,8 @@ KEPT_S: Final = 1.0
 MONGODB_PATIENCE_S: Final = 0.5
 #: What only Redis knows, while it does not answer.
 _UNKNOWN: Final = {"workers": None, "silent_workers": None}
+#: The code of the words of a Redis that is full: it serves readers, and workers may persist what it has.
+_FULL: Final = "OOM"
 #: What is said of MongoDB while its breaker is not closed.
 _BREAKS: Final = "MongoDB has failed lately: /admin/status says why"
 
@@ -68,15 +77,40 @@ class Readiness:
 
 
 def _redis(store: Store) -> dict[str, Any]:
-    """The servers of Redis that are away while others are not, and the workers, as far as the others know."""
-    away, crew = store.away(), known(store, store.workers.look, None)
+    """Servers of Redis that are away or refuse writes while others do not, and workers as far as others know.
+
+    Raises:
+        RedisNotReadyError: none takes what is written, for another reason than that it is full.
+    """
+    standing, crew = store.standing(), known(store, store.workers.look, None)
+    if standing.refuses and not standing.refuses.startswith(_FULL):
+        raise RedisNotReadyError(inner=standing.refuses)
     outage = known(store, lambda: store.attendance.look(store.now_ms()).outage, None)
+    if not known(store, store.workers.servers, set[str]()).isdisjoint(standing.refusing):
+        crew = None  # nobody can note that it is at work
+    away, refusing = (_listed(one, store) for one in (standing.away, standing.refusing))
     return {
-        "redis": told_away(away) or "ok",
-        "away": listed_away(away),
+        "redis": _told(standing, away, refusing, store) or "ok",
+        "away": away,
+        "refusing": refusing,
         "workers": len(crew.alive) if crew else None,
         "silent_workers": len(missing_and_awaited(crew.silent, outage)[0]) if crew else None,
     }
+
+
+def _listed(servers: Mapping[str, Sequence[int]], store: Store) -> list[dict[str, Any]]:
+    """Servers with their partitions; nodes of a cluster without a name, as these have only addresses."""
+    return [one if store.names else one | {"server": None} for one in listed_away(servers)]
+
+
+def _told(
+    standing: Standing, away: Sequence[Mapping[str, Any]], refusing: Sequence[Mapping[str, Any]], store: Store
+) -> str:
+    """The same in words; '' where all servers answer and take what is written."""
+    lost = standing.away if store.names else {"": [at for one in away for at in one["partitions"]]}
+    part = told_refusing(refusing, store.partitions)
+    refused = f"Redis refuses whatever is written{f' to {part}' if part else ''}"
+    return "; ".join(filter(None, (told_away(lost) if away else "", refused if part or standing.refuses else "")))
 
 
 def _mongodb(pipeline: Pipeline) -> str:

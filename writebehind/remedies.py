@@ -224,13 +224,14 @@ def of_refusal(words: str, lasts_s: float | None = None, part: str = "") -> Reme
     return remedy("redis-refuses", "redis", found, f"{advice}. All goes on by itself then, without a restart")
 
 
-def told_refusing(refusing: Iterable[Mapping[str, Any]], of: int) -> str:
+def told_refusing(refusing: Sequence[Mapping[str, Any]], of: int) -> str:
     """The partitions that are refused, of so many, as a status has the servers that do; '' where all do."""
-    servers = {str(one["server"]): len(one["partitions"]) for one in refusing}
-    if not servers:
+    if not refusing:
         return ""
-    names = f"server{'s' if len(servers) > 1 else ''} {', '.join(servers)}"
-    return f"{sum(servers.values())} of {counted(of, 'partition')}, on {names}"
+    refused = sum(len(one["partitions"]) for one in refusing)
+    names = [str(one["server"]) for one in refusing if one["server"]]
+    on = f", on server{'s' if len(names) > 1 else ''} {', '.join(names)}" if names else ""
+    return f"{refused} of {counted(of, 'partition')}{on}"
 
 
 def of_lost_data(lost: Iterable[str]) -> Remedy:

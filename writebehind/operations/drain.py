@@ -92,7 +92,7 @@ def drain(pipeline: Pipeline, *, timeout_s: float, report: Callable[[Progress], 
             report(Progress(pending, reason))
             if not pending or time.monotonic() >= deadline:
                 dead = sum(one.dead for one in backlog)
-                away = pipeline.store.away()
+                away = pipeline.store.standing().away
                 why = "; ".join(filter(None, (reason if pending else "", told_away(away))))
                 return Drained(persisted, pending, dead, time.monotonic() - began, why, listed_away(away))
             _see_no_pause(pipeline)

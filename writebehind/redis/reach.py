@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from writebehind.errors import NoReplicasError, RedisNotReadyError, RedisUnavailableError
 from writebehind.plurals import counted
@@ -17,6 +18,21 @@ class MaybeSeveral(Protocol):
     @property
     def has_several(self) -> bool:
         """Whether one of them may be away while others are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """State of the servers of Redis.
+
+    Attributes:
+        away: the partitions of servers that do not answer while others do, by the names of these servers.
+        refusing: the partitions of servers that answer and refuse whatever is written, while others take it.
+        refuses: the words by which one of them does, where none takes anything; '' else.
+    """
+
+    away: Mapping[str, Sequence[int]]
+    refusing: Mapping[str, Sequence[int]]
+    refuses: str
 
 
 def is_away(error: RedisUnavailableError) -> bool:
@@ -38,15 +54,19 @@ def known(servers: MaybeSeveral, look: Callable[[], T], otherwise: T) -> T:
         return otherwise
 
 
-def listed_away(away: Mapping[str, Sequence[int]]) -> list[dict[str, object]]:
+def listed_away(away: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
     """Servers that do not answer, or take no writes, while others do, with their partitions; for programs."""
     return [{"server": name, "partitions": [*partitions]} for name, partitions in away.items()]
 
 
 def told_away(away: Mapping[str, Sequence[int]]) -> str:
-    """Servers that do not answer while others do, by their names, and how many partitions each has; for people."""
+    """Servers that do not answer while others do, by their names, and how many partitions each has; for people.
+
+    '' is for all nodes of a cluster, where nobody is to be told their addresses.
+    """
     return "; ".join(
-        f"server {name} does not answer, which has {counted(len(partitions), 'partition')}"
+        f"{f'server {name}' if name else 'part of the cluster'} does not answer, which has "
+        f"{counted(len(partitions), 'partition')}"
         for name, partitions in away.items()
     )
 

@@ -26,7 +26,7 @@ from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
 from writebehind.redis.misplaced import Misplaced
 from writebehind.redis.pending import HINT_SLACK_MS, Pending
-from writebehind.redis.reach import known
+from writebehind.redis.reach import Standing, known
 from writebehind.redis.receipts import (
     LIFE_MS,
     MOST,
@@ -36,6 +36,7 @@ from writebehind.redis.receipts import (
 )
 from writebehind.redis.recent import Recent, RecentWrites
 from writebehind.redis.recovery import Recovery
+from writebehind.redis.refusals import PROBE, refusal
 from writebehind.redis.round_trip import RoundTrip
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.api_keys import ApiKeys
@@ -179,6 +180,11 @@ class Store:
         return self._layout.view.target > 0
 
     @property
+    def names(self) -> Sequence[str]:
+        """The names that the URL gives to servers of their own; empty where it gives none."""
+        return self._wire.names
+
+    @property
     def has_several(self) -> bool:
         """Whether Redis is several servers, of which one may be away. Raises as `server_of`."""
         return self._wire.has_several
@@ -284,16 +290,22 @@ class Store:
         answers = self._wire.on_each([("TIME",)]).items()
         return {name: time_ms(found) for name, (found,) in answers if isinstance(found, list)}
 
-    def away(self) -> dict[str, list[int]]:
-        """The partitions of servers that do not answer while others do, by the names of these servers.
+    def standing(self) -> Standing:
+        """The servers that do not answer, or take no writes, while others do.
 
         Raises:
             RedisUnavailableError: none answers.
         """
-        answers = self._wire.on_each([("TIME",)]).items()
-        silent = [name for name, (found,) in answers if isinstance(found, RedisUnavailableError)]
-        of = self.servers_of(range(self.partitions)) if silent else {}
-        return {name: of.get(name, []) for name in silent}
+        answers = {name: probed for name, (probed,) in self._wire.on_each([("EVAL", PROBE, 0)]).items()}
+        silent = [name for name, probed in answers.items() if isinstance(probed, RedisUnavailableError)]
+        refused = {name: words for name, probed in answers.items() if (words := refusal(probed))}
+        of = self.servers_of(range(self.partitions)) if silent or refused else {}
+        do_all = len(silent) + len(refused) == len(answers)
+        return Standing(
+            away={name: of.get(name, []) for name in silent},
+            refusing={} if do_all else {name: of.get(name, []) for name in refused},
+            refuses=next(iter(refused.values())) if refused and do_all else "",
+        )
 
     def servers_of(self, partitions: Iterable[int]) -> dict[str, list[int]]:
         """Partitions by the names of the servers that they are on. Raises as `server_of`."""

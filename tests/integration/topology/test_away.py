@@ -15,6 +15,7 @@ from tests.integration.topology.conftest import TIMEOUT_MS
 from tests.listening import running, wait_to_listen
 from tests.topologies import Cluster, EveryWire
 from tests.waiting import wait_until
+from web.app import create_app
 from writebehind import BulkOperation, Pipeline, load_settings
 from writebehind.documents.codec import decode
 from writebehind.documents.durability import Durability
@@ -147,6 +148,18 @@ def test_changes_wait_for_their_server(stays, tmp_path, mongo, mongo_client):
         wait_until(lambda: seen() == {2}, "all changes", 30)
     wait_until(stays.is_whole, "the cluster to be whole", 30)
     pipeline.store._wire.close()
+
+
+def test_traffic_may_come_and_no_address_is_told(away: Away):
+    """Who needs no key to ask is told how much waits, and not where the node is."""
+    answer = create_app(away.pipeline).test_client().get("/readyz")
+    told = f"part of the cluster does not answer, which has {len(away.lost)} partitions"
+    assert (200, told, [{"server": None, "partitions": away.lost}]) == (
+        answer.status_code,
+        answer.json["redis"],
+        answer.json["away"],
+    )
+    assert "127.0.0.1" not in answer.text
 
 
 def test_the_other_partitions_are_flushed(away: Away, mongo_client):

@@ -12,6 +12,7 @@ from tests.integration.topology.conftest import PARTITIONS
 from tests.servers import freeze, permitted, resume
 from tests.topologies import EveryWire
 from tests.waiting import slowness, wait_until
+from web.app import create_app
 from writebehind import BulkOperation, Durability, Pipeline
 from writebehind.cli.status import _queues, _workers
 from writebehind.errors import RedisUnavailableError
@@ -264,6 +265,7 @@ def test_partitions_are_written_while_the_server_of_the_records_is_away(
 def test_workers_are_not_called_missing_where_a_node_refuses_their_heartbeats(on_cluster, cluster, wire, key):
     """They are at work as before: it is Redis that is to be seen to."""
     store, long_ago_ms = on_cluster.store, wire.now_ms() - 30_000
+    on_cluster.check()
     store.workers.record_proof("w@h", QUEUES)
     store.attendance.note_seen()
     if key == keys.WORKERS:
@@ -274,6 +276,7 @@ def test_workers_are_not_called_missing_where_a_node_refuses_their_heartbeats(on
     node.ask("CONFIG", "SET", "min-replicas-to-write", 9)
     try:
         figures, page = on_cluster.status(), Page(on_cluster).render("")[0].decode()
+        readiness = create_app(on_cluster).test_client().get("/readyz")
     finally:
         node.ask("CONFIG", "SET", "min-replicas-to-write", 0)
 
@@ -285,6 +288,14 @@ def test_workers_are_not_called_missing_where_a_node_refuses_their_heartbeats(on
     told = f"{_workers(figures)[0]}; {_queues(figures)[0]}"
     assert "Redis refuses to record heartbeats" in told
     assert "writebehind_workers " not in page
+    assert (200, None, None) == (
+        readiness.status_code,
+        readiness.json["workers"],
+        readiness.json["silent_workers"],
+    )
+    (told,) = readiness.json["refusing"]
+    assert (None, figures["refusing"][0]["partitions"]) == (told["server"], told["partitions"])
+    assert "127.0.0.1" not in readiness.text
     after = on_cluster.status()
     assert (False, [*QUEUES]) == (after["heartbeats_refused"], after["unconsumed"])
 

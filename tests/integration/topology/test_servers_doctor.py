@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.integration.topology.test_servers import on_servers, opened, servers
 from tests.topologies import ask
+from web.app import create_app
 from writebehind.cli.status import _refused
 from writebehind.operations.doctor import Level, redis
 from writebehind.redis import keys
@@ -41,6 +42,7 @@ def test_what_one_server_refuses_is_told_as_its_share(on_servers, servers):
     ask(b, "CONFIG", "SET", "min-replicas-to-write", 1)
     try:
         figures, (finding,) = on_servers.status(), redis.writes(on_servers)
+        readiness = create_app(on_servers).test_client().get("/readyz")
     finally:
         ask(b, "CONFIG", "SET", "min-replicas-to-write", 0)
     (refusing,) = figures["refusing"]
@@ -50,7 +52,17 @@ def test_what_one_server_refuses_is_told_as_its_share(on_servers, servers):
     for found in (first["found"], finding.found):
         assert "refuses whatever is written to 6 of 16 partitions, on server b, also by workers" in found
     assert "writes to 6 of 16 partitions, on server b, now, by Redis: b: NOREPLICAS" in _refused(figures)[0]
+    assert (200, True, figures["refusing"]) == (
+        readiness.status_code,
+        readiness.json["ready"],
+        readiness.json["refusing"],
+    )
+    assert "Redis refuses whatever is written to 6 of 16 partitions, on server b" == readiness.json["redis"]
+    assert 0 == readiness.json["workers"]
     assert [] == on_servers.status()["refusing"]
+    assert ("ok", []) == tuple(
+        create_app(on_servers).test_client().get("/readyz").json[name] for name in ("redis", "refusing")
+    )
 
 
 def test_what_all_servers_refuse_is_told_as_all(on_servers, servers):
@@ -60,11 +72,27 @@ def test_what_all_servers_refuse_is_told_as_all(on_servers, servers):
         ask(port, "CONFIG", "SET", "min-replicas-to-write", 1)
     try:
         figures = on_servers.status()
+        readiness = create_app(on_servers).test_client().get("/readyz")
     finally:
         for port in ports:
             ask(port, "CONFIG", "SET", "min-replicas-to-write", 0)
+    assert (503, False) == (readiness.status_code, readiness.json["ready"])
     assert [] == figures["refusing"]
     assert _refused(figures)[0].startswith("all writes now, by Redis: a: NOREPLICAS")
+
+
+def test_traffic_may_come_to_full_servers(on_servers, servers):
+    """Readers are served, and whoever asks is told that writes are not."""
+    ports = [one.port for one in servers.servers.values()]
+    for port in ports:
+        ask(port, "CONFIG", "SET", "maxmemory", 1)
+    try:
+        readiness = create_app(on_servers).test_client().get("/readyz")
+    finally:
+        for port in ports:
+            ask(port, "CONFIG", "SET", "maxmemory", 0)
+    assert (200, []) == (readiness.status_code, readiness.json["refusing"])
+    assert "Redis refuses whatever is written" == readiness.json["redis"]
 
 
 def test_a_server_without_partitions_is_named(opened, servers):

@@ -155,6 +155,7 @@ FIGURES: dict[str, Schema] = {
             "silent_workers": _OR_NO_COUNT,
         },
         away=_SOME,
+        refusing=_SOME,
     ),
     "Places": {
         "type": "object",
