@@ -11,12 +11,12 @@ from writebehind.deadline import endless
 from writebehind.errors import (
     ConfigurationError,
     MongoUnavailableError,
-    RedisNotReadyError,
     RedisUnavailableError,
 )
 from writebehind.flask.problems import log_refusal
 from writebehind.operations.doctor import check_start
 from writebehind.redis.reach import Standing, known, listed_away, told_away
+from writebehind.redis.refusals import not_ready
 from writebehind.redis.store import Store
 from writebehind.remedies import told_refusing
 from writebehind.silence import missing_and_awaited
@@ -84,7 +84,7 @@ def _redis(store: Store) -> dict[str, Any]:
     """
     standing, crew = store.standing(), known(store, store.workers.look, None)
     if standing.refuses and not standing.refuses.startswith(_FULL):
-        raise RedisNotReadyError(inner=standing.refuses)
+        raise not_ready(standing.refuses)
     outage = known(store, lambda: store.attendance.look(store.now_ms()).outage, None)
     if not known(store, store.workers.servers, set[str]()).isdisjoint(standing.refusing):
         crew = None  # nobody can note that it is at work

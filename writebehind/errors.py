@@ -247,7 +247,7 @@ class RedisNotReadyError(RedisUnavailableError):
 
 
 class NoReplicasError(RedisNotReadyError):
-    """The primary takes no writes, as no replica keeps up, and another one may have its place by now."""
+    """Redis takes no writes, as too few of its replicas keep up. What was sent was not carried out."""
 
 
 class TokenKeysError(UnavailableError):

@@ -135,7 +135,7 @@ def test_both_servers_are_away(pipeline, proxy, monkeypatch):
     assert ("redis", "mongodb") == (redis["about"], mongodb["about"])
     assert "MongoDB does not answer" == mongodb["found"]
     with (console := Console(width=200)).capture() as printed:
-        console.print(without_redis(None, (redis, mongodb)))
+        console.print(without_redis(None, (redis, mongodb), RedisUnavailableError()))
     assert printed.get().startswith("Redis and MongoDB are away; ")
     client.get("/admin/status")
     assert 1 == silent.asked  # for all who ask within a second
@@ -179,7 +179,7 @@ def test_nobody_has_seen_it(pipeline, proxy):
     assert not [name for name in figures(Page(pipeline)) if name.startswith("last_known")]
     assert create_app(pipeline).test_client().get("/admin/status").json["last_known"] is None
     with (console := Console(width=200)).capture() as printed:
-        console.print(without_redis(None, ()))
+        console.print(without_redis(None, (), RedisUnavailableError()))
     assert "Redis is away; nobody on this host has seen what is only there\n" == printed.get()
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from redis.exceptions import ResponseError
+from rich.console import Console
 
 from tests.topologies import ask
 from tests.waiting import wait_until
 from writebehind import Pipeline
+from writebehind.cli.status import _rows, without_redis
 from writebehind.errors import RedisNotReadyError, UnavailableError
 from writebehind.operations.doctor import redis as doctor
 from writebehind.operations.doctor.findings import Level
@@ -121,7 +123,10 @@ def test_one_that_a_script_keeps_busy_is_told_by_its_words(looping):
         looping.collection("slow").put("eve", {"n": 1})
     with pytest.raises(RedisNotReadyError):
         looping.status()
-    (told,) = looping.status_without_redis(refused.value)["to_do"]
+    (told,) = to_do = looping.status_without_redis(refused.value)["to_do"]
+    with (console := Console(width=200)).capture() as printed:
+        console.print(without_redis(None, to_do, refused.value))
+    assert printed.get().startswith("Redis cannot serve now; nobody on this host")
     assert ("redis", "critical") == (told["condition"], told["severity"])
     assert "`SCRIPT KILL`" in told["advice"]
     *_, found = doctor.check(looping)
@@ -135,6 +140,9 @@ def test_each_view_says_by_which_words_it_refuses(refusing):
         pipeline.collection("slow").put("eve", {"n": 1})
     figures = pipeline.status()
     assert code in figures["redis_refuses"]
+    name, value, is_good = next(_rows(figures))
+    assert ("refused", False) == (name, is_good)
+    assert code in value
     assert figures["redis_refuses_seconds"] is not None
     first = figures["to_do"][0]
     assert ("redis-refuses", "critical") == (first["condition"], first["severity"])

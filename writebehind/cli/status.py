@@ -22,7 +22,7 @@ from writebehind.cli.columns import columns
 from writebehind.cli.consistency import seen
 from writebehind.cli.installation import opened
 from writebehind.conditions import CONDITIONS, Severity
-from writebehind.errors import RedisUnavailableError, WritebehindError
+from writebehind.errors import NoReplicasError, RedisNotReadyError, RedisUnavailableError, WritebehindError
 from writebehind.last_known import LATER, AtStake
 from writebehind.logs.quoting import printable_line
 from writebehind.monitoring.directory import directory_of
@@ -111,15 +111,22 @@ def _to_do_here(pipeline: Pipeline) -> list[dict[str, str]]:
 def _rendered(figures: Figures, pipeline: Pipeline) -> RenderableType:
     """The same for a terminal."""
     if isinstance(figures, RedisUnavailableError) and is_away(figures):
-        return without_redis(pipeline.last_known.latest(), pipeline.status_without_redis(figures)["to_do"])
+        to_do = pipeline.status_without_redis(figures)["to_do"]
+        return without_redis(pipeline.last_known.latest(), to_do, figures)
     return shown(figures)
 
 
-def without_redis(last_known: AtStake | None, to_do: Sequence[Mapping[str, str]]) -> RenderableType:
-    """Figures last known of a Redis that is away, and what to do, for a terminal."""
+def without_redis(
+    last_known: AtStake | None, to_do: Sequence[Mapping[str, str]], error: RedisUnavailableError
+) -> RenderableType:
+    """Figures last known of a Redis that fails with an error, and what to do, for a terminal."""
     known = last_known or "nobody on this host has seen what is only there"
     both = any(one["about"] == "mongodb" for one in to_do)
     who = "Redis and MongoDB are away" if both else "Redis is away"
+    if isinstance(error, RedisNotReadyError):
+        alone = isinstance(error, NoReplicasError)
+        who = "Redis takes no writes, as too few replicas keep up" if alone else "Redis cannot serve now"
+        who += ", and MongoDB is away" if both else ""
     lines = (_told(one, is_in_no_row=True) for one in to_do)
     return Group(Text(f"{who}; {known}", "bold red"), *(Text(one, "bold") for one in lines))
 
@@ -179,7 +186,8 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
         yield "keys lost", "Redis has no API keys any more: `writebehind keys create` makes the first one", False
     if pauses := figures["paused"]:
         yield "paused", f"{told_pauses(pauses)}: `writebehind resume` ends it", False
-    for name, needed, row in _ROWS:
+    rows = sorted(_ROWS, key=lambda one: one[0] != "refused") if figures["redis_refuses"] else _ROWS
+    for name, needed, row in rows:
         if needed in figures["unknown"]:
             yield name, "not known while that server does not answer", False
         else:

@@ -18,6 +18,7 @@ from redis.exceptions import (
 )
 
 from writebehind.errors import (
+    NoReplicasError,
     RedisForbidsError,
     RedisFullError,
     RedisNotReadyError,
@@ -72,10 +73,16 @@ def check_served(answers: Sequence[Any]) -> list[int]:
         if isinstance(answer, NoPermissionError) or _FORBIDDEN.search(str(answer)):
             raise RedisForbidsError(inner=f"{answer}; {_RIGHTS}") from answer
         if isinstance(answer, _NOT_NOW_CLASSES) or str(answer).startswith(_NOT_NOW) or _KILLED in str(answer):
-            raise RedisNotReadyError(inner=answer) from answer
+            raise not_ready(str(answer)) from answer
         if _MISTYPED in str(answer):
             mistyped.append(at)
     return mistyped
+
+
+def not_ready(words: str) -> RedisNotReadyError:
+    """The error that says "not now", by the words of Redis."""
+    kind = NoReplicasError if words.startswith("NOREPLICAS") else RedisNotReadyError
+    return kind(inner=words)
 
 
 def is_refused_for_now(answer: BaseException | None) -> bool:

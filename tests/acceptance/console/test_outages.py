@@ -125,3 +125,19 @@ def test_an_api_that_does_not_answer_leaves_the_last_figures(system, servers, ch
         page.context.set_offline(False)
         expect(page.locator(".banner")).to_have_count(0, timeout=30_000)
     system.wait_for_workers()
+
+
+def test_a_redis_that_cannot_serve_is_told_as_that(system, chromium):
+    """It does answer: the page says what, and what to do."""
+    why = "Redis takes no writes, as too few of its replicas keep up. What was sent was not carried out."
+    to_do = [{"about": "redis", "found": why, "advice": "see to its replicas", "severity": "critical"}]
+    told = {"type": "urn:problem-type:writebehind:redis-not-ready", "detail": why, "to_do": to_do}
+    with tab(chromium, outage=True) as opened:
+        opened.page.route("**/admin/status?*", lambda route: route.fulfill(status=503, json=told))
+        opened.page.goto(f"{system.stack.url}/console")
+        lost = opened.page.locator(".lost")
+        expect(lost.locator("h2")).to_have_text(
+            "Redis cannot serve now, and nobody here has seen how much is only there"
+        )
+        expect(lost).to_contain_text(f"{why} Writes are refused until it is back, and reads go to MongoDB.")
+        expect(lost.get_by_role("list", name="What to do")).to_contain_text("see to its replicas")

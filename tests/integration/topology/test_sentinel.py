@@ -112,7 +112,9 @@ def see_told_why(pipeline: Pipeline, caplog: pytest.LogCaptureFixture) -> None:
     *_, one = doctor.check(pipeline)
     assert (True, True) == (one.found.startswith(said), advice in one.advice)
     with (console := Console(width=400)).capture() as printed:
-        console.print(without_redis(None, pipeline.status_without_redis(refused.value)["to_do"]))
+        to_do = pipeline.status_without_redis(refused.value)["to_do"]
+        console.print(without_redis(None, to_do, refused.value))
+    assert printed.get().startswith("Redis takes no writes, as too few replicas keep up; nobody on this host")
     assert f"redis: {said}" in printed.get()
     assert advice in printed.get()
     lost = [one.getMessage() for one in caplog.records if getattr(one, "event", "") == "redis_lost"]

@@ -12,6 +12,7 @@ from redis.exceptions import (
 )
 
 from writebehind.errors import (
+    NoReplicasError,
     RedisForbidsError,
     RedisFullError,
     RedisNotReadyError,
@@ -38,7 +39,7 @@ def raised(answer: ResponseError) -> type[Exception]:
         (ReadOnlyError("You can't write against a read only replica."), RedisNotReadyError),
         (MasterDownError("Link with MASTER is down"), RedisNotReadyError),
         (ResponseError("BUSY Redis is busy running a script."), RedisNotReadyError),
-        (ResponseError("NOREPLICAS Not enough good replicas to write."), RedisNotReadyError),
+        (ResponseError("NOREPLICAS Not enough good replicas to write."), NoReplicasError),
         (ResponseError("MISCONF Errors writing to the AOF file"), RedisNotReadyError),
         (
             ResponseError(

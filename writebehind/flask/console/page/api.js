@@ -38,6 +38,11 @@ export class ApiError extends Error {
     return /:redis-(unavailable|not-ready)$/.test(this.type);
   }
 
+  /** Whether Redis answers that it cannot serve now. */
+  get redisNotReady() {
+    return this.type.endsWith(":redis-not-ready");
+  }
+
   /** Whether the API wants to know who asks. */
   get unauthorized() {
     return this.status === 401 || this.status === 403;

@@ -152,7 +152,7 @@ export class App extends Live {
         h(Navigation, { current: name, status }),
       ),
       h(Banner, { feed: this.status, onToken: () => this.setState({ asksToken: true }) }),
-      isLost ? h(Lost, { known: this.status.error.lastKnown, toDo: this.status.error.toDo }) : null,
+      isLost ? h(Lost, { error: this.status.error }) : null,
       h(
         "main",
         { id: "figures", tabIndex: -1, class: old ? "old" : "" },
@@ -231,8 +231,9 @@ function Banner({ feed, onToken }) {
 }
 
 /** What was last known of a Redis that does not answer, and what to do. */
-function Lost({ known, toDo }) {
-  const { title, text } = lost(known, toDo);
+function Lost({ error }) {
+  const { lastKnown: known, toDo } = error;
+  const { title, text } = lost(known, toDo, error.redisNotReady ? error.message : "");
   return h(
     "section",
     { class: "verdict bad lost", "aria-labelledby": "lost" },

@@ -177,17 +177,20 @@ function unworked(status, lost) {
  *
  * @param {object | null} known what was only there, as the API has last known it
  * @param {object[]} toDo what to do, as the API says it
+ * @param {string} says why it cannot serve now, as the API says it; "" where it does not answer
  */
-export function lost(known, toDo = []) {
+export function lost(known, toDo = [], says = "") {
   const isBoth = toDo.some((one) => one.about === "mongodb");
+  const because = says && `${says.replace(/[^.]$/, "$&.")} `;
   const refused = isBoth
-    ? "MongoDB does not answer either: writes are refused until Redis is back, and reads until either is."
+    ? `MongoDB does not answer${says ? "" : " either"}: writes are refused until Redis is back, and reads until either is.`
     : "Writes are refused until it is back, and reads go to MongoDB.";
-  const who = isBoth ? "Redis and MongoDB do not answer" : "Redis does not answer";
+  const silent = isBoth ? "Redis and MongoDB do not answer" : "Redis does not answer";
+  const who = says ? "Redis cannot serve now" : silent;
   const there = isBoth ? "in Redis" : "there";
-  if (!known) return { title: `${who}, and nobody here has seen how much is only ${there}`, text: refused };
+  if (!known) return { title: `${who}, and nobody here has seen how much is only ${there}`, text: `${because}${refused}` };
   const documents = `${known.pending + known.dead_letters ? "at least " : ""}${some(known.pending + known.dead_letters, "document")}`;
-  return { title: `${who}: ${documents} ${known.pending + known.dead_letters === 1 ? "was" : "were"} only ${there}`, text: `${refused} What was written after that was seen is not counted.` };
+  return { title: `${who}: ${documents} ${known.pending + known.dead_letters === 1 ? "was" : "were"} only ${there}`, text: `${because}${refused} What was written after that was seen is not counted.` };
 }
 
 /** Names of servers of Redis that do not answer while others do. */
