@@ -20,7 +20,13 @@ from writebehind.consistency.changes import Changes
 from writebehind.consistency.observer import Observer
 from writebehind.documents.idempotency import check_key
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import ConfigurationError, RedisForbidsError, RedisUnavailableError, UnknownCollectionError
+from writebehind.errors import (
+    ConfigurationError,
+    ForeignRedisError,
+    RedisForbidsError,
+    RedisUnavailableError,
+    UnknownCollectionError,
+)
 from writebehind.history.latencies import FiguresOfHost, nothing_known
 from writebehind.history.recorder import Recorder
 from writebehind.hooks import Hooks
@@ -32,7 +38,7 @@ from writebehind.redis.pending import HintSink
 from writebehind.redis.reach import is_away, known
 from writebehind.redis.shared.lost_data import together
 from writebehind.redis.shared.totals import Totals
-from writebehind.remedies import of_lost_data, of_lost_keys, of_mongodb, of_redis, of_refusal
+from writebehind.remedies import of_foreign, of_lost_data, of_lost_keys, of_mongodb, of_redis, of_refusal
 from writebehind.settings.installation import Settings
 from writebehind.settings.running import find, process_of
 from writebehind.writing.receipts import KnownWrite, known_write
@@ -238,6 +244,8 @@ class Pipeline(Parts):
             to_do.append(of_redis(error, process_of("redis", self.settings.redis_url)))
             if self._status.is_mongodb_away():
                 to_do.append(of_mongodb(process_of("mongodb", self.settings.mongodb_url)))
+        elif isinstance(error, ForeignRedisError):
+            to_do.append(of_foreign(error))
         elif isinstance(error, RedisForbidsError):
             to_do.append(of_refusal(f"NOPERM {error.public}"))
         return {"last_known": seen and seen.as_dict(), "to_do": [asdict(one) for one in to_do]}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from writebehind.conditions import MOST_FULL, Remedy, remedy
-from writebehind.errors import NoReplicasError, RedisNotReadyError, RedisUnavailableError
+from writebehind.errors import ForeignRedisError, NoReplicasError, RedisNotReadyError, RedisUnavailableError
 from writebehind.plurals import counted
 from writebehind.process_identity import age_s, is_stopped, mark
 from writebehind.process_remedies import (
@@ -187,6 +187,12 @@ def of_redis(error: RedisUnavailableError, pid: int | None) -> Remedy:
             "makes writes wait (`CLIENT UNPAUSE` ends that): start it with its data, or not at all, as what is "
             "pending is only there; `writebehind doctor` says more"
         )
+    return remedy("redis", "redis", error.public, advice)
+
+
+def of_foreign(error: ForeignRedisError) -> Remedy:
+    """The remedy for a process that does not fit its Redis."""
+    advice = f"{error.inner}. `writebehind doctor` with the settings of that process says the same"
     return remedy("redis", "redis", error.public, advice)
 
 

@@ -273,6 +273,8 @@ def rebalance(without: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     if not dry_run:
         waited = f", and no write waited longer than {result.longest_s:.2f} s for it" if result.moved else ""
         click.echo(f"{', '.join(result.servers)} have all partitions{waited}")
+        if without:
+            click.echo(f"take {', '.join(without)} out of REDIS_URL of all processes, and restart these")
 
 
 @contextmanager

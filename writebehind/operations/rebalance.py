@@ -70,7 +70,10 @@ def goal_of(names: Sequence[str], without: Sequence[str]) -> list[str]:
             "REDIS_URL: only servers with names share partitions: a=redis://host/0;b=redis://host/0"
         )
     if unknown := [one for one in without if one not in names]:
-        raise ConfigurationError(f"REDIS_URL: it has no server {unknown[0]}: {', '.join(names)}")
+        raise ConfigurationError(
+            f"--without: REDIS_URL has no server {unknown[0]}, and nothing is recorded to be there: "
+            f"it has {', '.join(names)}"
+        )
     if not (goal := [one for one in names if one not in without]):
         raise ConfigurationError("--without: a server must be left")
     return goal
@@ -98,8 +101,8 @@ def rebalance(
     """
     store = pipeline.store
     moves = store.rebalancing
+    store.check_recorded()  # first: it says what to do about a server that the URL lacks
     goal = goal_of(moves.names, without)
-    store.check_recorded()
     if dry_run:
         return Rebalanced(goal, moves.plan(goal, store.partitions))
     store.check()

@@ -13,6 +13,7 @@ from tests.integration.topology.test_servers import PARTITIONS, opened, servers
 from tests.servers import permitted
 from tests.topologies import ask
 from tests.waiting import wait_until
+from web.app import create_app
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.operations.acl import users
 from writebehind.operations.drain import drain
@@ -106,6 +107,26 @@ def test_a_server_that_goes_has_nothing_left(two, opened, servers):
     assert len(documents) == without.status()["pending"]
     with pytest.raises(ConfigurationError, match="it lacks c of the servers b, c"):
         opened(servers.url_of("a", "b")).store.check()
+
+
+def test_a_process_with_an_old_list_is_told_as_that(two, opened, servers):
+    """It writes nothing that has gone to a server which it lacks, reads that from MongoDB, and says why."""
+    old = opened(servers.url_of("a", "b"))
+    documents = write(old, 1)
+    client = create_app(old).test_client()
+    gone = next(documents[int(one.place)] for one in rebalance(two).moved if one.place != HOME)
+    answer = client.put(f"/v1/slow/{gone}", json={"n": 2})
+    assert (503, "wrong-installation") == (answer.status_code, answer.json["type"].rpartition(":")[2])
+    assert "fwd=bypass" in client.get(f"/v1/slow/{gone}").headers["Cache-Status"]
+    status = client.get("/admin/status").json
+    (told,) = status["to_do"]
+    assert "This process does not fit its Redis" == status["title"]
+    assert told["advice"].startswith("REDIS_URL lacks server c: add it")
+    assert "add what is missing" in client.get("/readyz").json["redis"]
+    with pytest.raises(
+        ConfigurationError, match="run `writebehind rebalance --without c` while REDIS_URL still has"
+    ):
+        rebalance(opened(servers.url_of("a", "b")), without=["c"])
 
 
 def test_versions_go_on_above_all_that_were_issued(two):
@@ -363,3 +384,5 @@ def test_the_command_says_what_has_moved(two, servers, run, settings, monkeypatc
     assert all(f"partition {one['place']} has moved from {one['source']} to c" in said for one in planned["moved"])
     assert "a, b, c have all partitions, and no write waited longer than" in said
     assert [] == orjson.loads(run("rebalance", "--json").stdout)["moved"]
+    said = run("rebalance", "--without", "c").stdout
+    assert "take c out of REDIS_URL of all processes, and restart these" in said

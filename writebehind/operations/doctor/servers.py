@@ -54,7 +54,7 @@ def _unfinished(assignment: Assignment, names: Sequence[str]) -> Iterator[Findin
         yield warning(
             _CHECK,
             f"{', '.join(unused)} has no partition yet",
-            "run writebehind rebalance once all processes have it in REDIS_URL; or take it out of there",
+            "to use it, run writebehind rebalance once all processes have it in REDIS_URL; else take it out",
         )
     misplaced = [one for one, name in assignment.claims.items() if name != fair(one, assignment.servers)]
     if assignment.gone or (misplaced and not unused):

@@ -10,7 +10,7 @@ from redis import ConnectionPool
 from redis.exceptions import ResponseError, TryAgainError
 
 from writebehind import forks
-from writebehind.errors import RedisNotReadyError, RedisUnavailableError
+from writebehind.errors import ForeignRedisError, RedisNotReadyError, RedisUnavailableError
 from writebehind.redis.connections import Command, Connections, Sent
 from writebehind.redis.keys import SERVER
 from writebehind.redis.topology.guard import CHECK, guarded, place_of, reads
@@ -195,14 +195,15 @@ class _Map:
         """The server that a place is on.
 
         Raises:
-            RedisUnavailableError: it is one that this process does not know.
+            ForeignRedisError: it is one that this process does not know.
         """
         found = self._places.get(place)
         if found is None:
             name = self._assignment.server_of(place)
             if (found := self._servers.get(name)) is None:
-                raise RedisUnavailableError(
-                    "Redis has a server that this process was not told of", inner=f"REDIS_URL lacks {name}"
+                raise ForeignRedisError(
+                    inner=f"REDIS_URL lacks server {name}: add it, as all processes need all servers, and restart "
+                    "this process"
                 )
             self._places[place] = found
         return found

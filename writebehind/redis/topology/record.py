@@ -121,9 +121,11 @@ def misfit(names: Sequence[str], records: Records) -> str:
             return f"REDIS_URL: server {name} calls itself {one.name}: give each server the name that it had"
     known = {server for one in records.values() if one is not None for server in one.servers}
     if missing := sorted(known.difference(names)):
+        without = " ".join(f"--without {one}" for one in missing)
         return (
-            f"REDIS_URL: it lacks {_listed(missing)} of the servers {_listed(sorted(known))}: "
-            "add what is missing; to do without a server, move what it has by `writebehind rebalance` first"
+            f"REDIS_URL: it lacks {_listed(missing)} of the servers {_listed(sorted(known))}: add what is "
+            f"missing; to do without, run `writebehind rebalance {without}` while REDIS_URL still has all of "
+            f"them, and take {_listed(missing)} out of there after that"
         )
     return ""
 
