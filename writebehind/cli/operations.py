@@ -27,9 +27,10 @@ from writebehind.operations.drain import drain as drain_all
 from writebehind.operations.growth import Growth, exposed, grow
 from writebehind.operations.indexes import create_lookup_indexes
 from writebehind.operations.rebalance import Progress as Rebalancing
+from writebehind.operations.rebalance import Rebalanced
 from writebehind.operations.rebalance import rebalance as share_anew
 from writebehind.operations.repartition import repartition as divide_anew
-from writebehind.plurals import counted
+from writebehind.plurals import counted, size_of
 from writebehind.redis.reach import known
 from writebehind.redis.topology.guard import HOME
 from writebehind.settings.urls import redacted
@@ -270,11 +271,22 @@ def rebalance(without: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
     for one in result.moved:
         what = "what belongs to no partition" if one.place == HOME else f"partition {one.place}"
         click.echo(f"{what} {'would move' if dry_run else 'has moved'} from {one.source} to {one.target}")
+    click.echo(_sum_of(result, dry_run=dry_run))
     if not dry_run:
         waited = f", and no write waited longer than {result.longest_s:.2f} s for it" if result.moved else ""
         click.echo(f"{', '.join(result.servers)} have all partitions{waited}")
         if without:
             click.echo(f"take {', '.join(without)} out of REDIS_URL of all processes, and restart these")
+
+
+def _sum_of(result: Rebalanced, *, dry_run: bool) -> str:
+    """The sum of what moves, in words."""
+    moved = sum(one.place != HOME for one in result.moved)
+    share = f"{moved} of {counted(result.partitions, 'partition')}"
+    if not dry_run:
+        return f"{share} {'has' if moved == 1 else 'have'} moved, with {counted(result.keys, 'key')}"
+    pending, size = counted(result.pending or 0, "pending document"), size_of(result.about_bytes or 0)
+    return f"{share} would move, with {pending} and about {size} of what Redis holds"
 
 
 @contextmanager

@@ -51,12 +51,20 @@ class Rebalanced:
         moved: what has moved, and what would in a dry run.
         finished: what an interrupted one had left.
         longest_s: for how long writes to one partition had to wait, at most, seconds.
+        partitions: into how many all is divided.
+        pending: documents that wait for MongoDB in what would move; `None` where it has moved.
+        about_bytes: what that takes of Redis's memory, if partitions are alike; `None` where it has moved.
+        keys: how many keys were copied.
     """
 
     servers: Sequence[str]
     moved: Sequence[Moving]
     finished: Sequence[str] = ()
     longest_s: float = 0.0
+    partitions: int = 0
+    pending: int | None = None
+    about_bytes: int | None = None
+    keys: int = 0
 
 
 def goal_of(names: Sequence[str], without: Sequence[str]) -> list[str]:
@@ -104,10 +112,20 @@ def rebalance(
     store.check_recorded()  # first: it says what to do about a server that the URL lacks
     goal = goal_of(moves.names, without)
     if dry_run:
-        return Rebalanced(goal, moves.plan(goal, store.partitions))
+        return _foreseen(store, goal, moves.plan(goal, store.partitions))
     store.check()
     with alone(store) as renew:
         return _moved(pipeline, goal, renew, report)
+
+
+def _foreseen(store: Store, goal: Sequence[str], plan: Sequence[Moving]) -> Rebalanced:
+    """The outcome that a plan would have, with what is known of it without a look at all keys."""
+    going = {int(one.place): one.source for one in plan if one.place != HOME}
+    pending = sum(one.pending for one in store.metrics.backlog() if one.partition in going)
+    on = {name: len(some) for name, some in store.servers_of(range(store.partitions)).items()}
+    facts = store.facts()
+    sizes = [int(facts[name].get("used_memory_dataset", 0)) / on[name] for name in going.values()]
+    return Rebalanced(goal, plan, partitions=store.partitions, pending=pending, about_bytes=round(sum(sizes)))
 
 
 @contextmanager
@@ -142,7 +160,7 @@ def _moved(
         moves.use(list(dict.fromkeys((*used, *goal))))
     if len(used) == 1 and plan:
         wait_for_forgotten(pipeline)  # by processes that know the one server by no name, and ask nothing of it
-    longest = 0.0
+    longest, keys_moved = 0.0, 0
     for at, one in enumerate(plan):
         copied = 0
 
@@ -155,6 +173,7 @@ def _moved(
 
         report(Progress(at, len(plan), one.place))
         longest = max(longest, moves.move(one, note))
+        keys_moved += copied
     moves.use(goal)
     report(Progress(len(plan), len(plan)))
-    return Rebalanced(goal, plan, finished, round(longest, 3))
+    return Rebalanced(goal, plan, finished, round(longest, 3), store.partitions, keys=keys_moved)

@@ -380,7 +380,14 @@ def test_the_command_says_what_has_moved(two, servers, run, settings, monkeypatc
     planned = orjson.loads(run("rebalance", "--dry-run", "--json").stdout)
     assert planned["moved"]
     assert set() == keys_of(servers, "c")
+    count = sum(one["place"] != HOME for one in planned["moved"])
+    assert (PARTITIONS, count) == (planned["partitions"], planned["pending"])  # one in each
+    assert planned["about_bytes"] > 0
+    foretold = run("rebalance", "--dry-run").stdout.splitlines()[-1]
+    assert f"{count} of {PARTITIONS} partitions would move, with {count} pending documents and about" in foretold
     said = run("rebalance").stdout
+    assert f"{count} of {PARTITIONS} partitions have moved, with " in said
+    assert f"0 of {PARTITIONS} partitions would move" in run("rebalance", "--dry-run").stdout
     assert all(f"partition {one['place']} has moved from {one['source']} to c" in said for one in planned["moved"])
     assert "a, b, c have all partitions, and no write waited longer than" in said
     assert [] == orjson.loads(run("rebalance", "--json").stdout)["moved"]
