@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import sys
 import sysconfig
 import threading
@@ -45,12 +46,16 @@ from writebehind.settings.urls import redacted
 
 READY_WITHIN_S = 60.0
 POLL_S = 0.1
+#: How long workers are waited for once the API is ready, seconds: whoever looks then is to see them.
+WORKERS_WITHIN_S = 15.0
 #: How long an answer of the API is waited for, seconds.
 API_PATIENCE_S = 3.0
 #: Between two looks whether the data directory is there, and whether processes are stopped, seconds.
 LOOK_EVERY_S = 2.0
 #: The names in a Procfile of the processes that have an address.
 API, FLOWER, EXPORTER = "web", "flower", "exporter"
+#: A line of a Procfile that starts a worker.
+_WORKER = re.compile(r"\b(run|celery\b.*)\s+worker\b")
 #: Without them nothing is served: one that fails before the system is ready ends it.
 ESSENTIAL = {API}
 
@@ -103,6 +108,10 @@ def up(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
             time.sleep(POLL_S)
         if not interruptions.count:
             system.has_started()
+            until = time.monotonic() + WORKERS_WITHIN_S
+            while not interruptions.count and time.monotonic() < until and system.awaits_workers():
+                system.check()
+                time.sleep(POLL_S)
             # Who takes it may take nothing: that holds up nobody else.
             about = system.description()
             threading.Thread(target=announce, args=(about,), name="announce", daemon=True).start()
@@ -235,6 +244,19 @@ class System:
             return refusal and f"{self.url}: {refusal}"
         missing = sorted(self._commands.keys() - self._pids().keys())
         return f"{', '.join(missing)} does not run" if missing else ""
+
+    def awaits_workers(self) -> bool:
+        """Whether the API has not seen as many workers yet as are started here, and do not fail."""
+        started = {name for name, command in self._commands.items() if _WORKER.search(command)}
+        failing = self._supervisor.failing if self._supervisor is not None else {}
+        if API not in self._commands or not (started := started - failing.keys()):
+            return False
+        try:
+            _, body = ask_api(self._settings, self._at.host, self._at.api, "/readyz", timeout_s=2)
+            seen = json.loads(body)["workers"]
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):  # of another application
+            return False
+        return isinstance(seen, int) and seen < len(started)
 
     def _watch_api(self) -> None:
         """Look at the API now and then until the system stops."""

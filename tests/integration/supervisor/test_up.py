@@ -12,7 +12,9 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from itertools import takewhile
+from types import SimpleNamespace
 
+import httpx
 import psutil
 import pytest
 from click.testing import CliRunner
@@ -24,8 +26,9 @@ from tests.waiting import slowness, wait_until
 from writebehind import Pipeline, load_settings
 from writebehind.cli import cli
 from writebehind.cli.run import announcement
-from writebehind.local import embedded, own_servers
+from writebehind.local import embedded, own_servers, up
 from writebehind.local.output import MOST_WAITING
+from writebehind.local.procfile import default_procfile
 from writebehind.local.stack import Stack
 from writebehind.local.supervisor import bound_to_parent
 from writebehind.local.up import Options, System
@@ -104,6 +107,32 @@ def test_up_starts_restarts_and_leaves_nothing(full_stack):
     for told, more in ((ended.partition("again")[2], later), (said[-1].removeprefix(last), "")):
         form = rf"; at [\d:]+ \([\d.]+ s ago\) no documents were only in Redis{more}"
         assert not told or re.fullmatch(form, told), told
+
+
+def test_workers_are_seen_once_it_is_ready(tmp_path, procfile):
+    """Whoever looks at once, as a newcomer does, is told of no queue that nobody consumes."""
+    lines = default_procfile().read_text("utf-8").splitlines()
+    procfile.write_text("\n".join(one for one in lines if one.startswith(("web:", "worker:", "maintenance:"))))
+    with Stack(tmp_path / "data", cwd=tmp_path, arguments=("--procfile", str(procfile))) as stack:
+        status = httpx.get(f"{stack.url}/admin/status").json()
+    assert (2, []) == (status["workers"], status["unconsumed"])
+
+
+@pytest.mark.parametrize(
+    ("seen", "failing", "waits"),
+    [(0, {}, True), (1, {}, True), (2, {}, False), (None, {}, False), (1, {"worker": "no broker"}, False)],
+)
+def test_workers_that_fail_are_not_waited_for(monkeypatch, tmp_path, seen, failing, waits):
+    """Nor are any where nobody can know of them."""
+    commands = {
+        "web": "exec writebehind run web",
+        "worker": "exec writebehind run worker",
+        "own": "celery -A me worker",
+    }
+    system = System(load_settings(), Options(data_dir=tmp_path, port=0), tmp_path, commands)
+    system._supervisor = SimpleNamespace(failing=failing)
+    monkeypatch.setattr(up, "ask_api", lambda *_, **__: (200, json.dumps({"workers": seen})))
+    assert waits is system.awaits_workers()
 
 
 def test_a_data_directory_that_is_deleted_under_it_is_told(full_stack):
