@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +29,7 @@ SCRIPT, PLACE = next(
     (None, None),
 )
 
+_ERLANG = (PLACE or Path("/")) / "usr/lib/erlang"
 needs_rabbitmq = pytest.mark.skipif(
     SCRIPT is None, reason="RabbitMQ is not installed: `make rabbitmq` fetches it on Debian"
 )
@@ -64,10 +66,19 @@ class RabbitMQ(EmbeddedServer):
         shutil.rmtree(self._data)
         self.start()
 
-    def _command(self) -> list[str]:
-        erlang = PLACE / "usr/lib/erlang"
-        variables = {
-            "PATH": f"{erlang}/bin:{os.environ['PATH']}",
+    def control(self, *arguments: str) -> None:
+        """Have it do something, as operators do by `rabbitmqctl`."""
+        assert SCRIPT is not None
+        environment = {name: str(value) for name, value in self._variables().items()}
+        command = ["/bin/sh", str(SCRIPT.with_name("rabbitmqctl")), *arguments]
+        env = os.environ | environment
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+
+    def _variables(self) -> dict[str, object]:
+        """The environment by which its programs find each other."""
+        return {
+            "PATH": f"{_ERLANG}/bin:{os.environ['PATH']}",
             "HOME": self._home,
             "ERL_EPMD_ADDRESS": LOOPBACK,
             "ERL_EPMD_PORT": self._mapper,
@@ -84,9 +95,11 @@ class RabbitMQ(EmbeddedServer):
             "RABBITMQ_ENABLED_PLUGINS_FILE": self._home / "none",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",  # no core is kept awake
         }
-        settings = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in variables.items())
+
+    def _command(self) -> list[str]:
+        settings = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in self._variables().items())
         # Were it started by the server it would be a daemon, and outlive it.
-        mapper = f"setpriv --pdeathsig TERM env {settings} {next(iter(erlang.glob('erts-*/bin/epmd')))} &"
+        mapper = f"setpriv --pdeathsig TERM env {settings} {next(iter(_ERLANG.glob('erts-*/bin/epmd')))} &"
         return ["/bin/sh", "-c", f"{mapper} exec env {settings} {SCRIPT} -noinput"]
 
     def _answering_pid(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -196,6 +197,36 @@ def test_a_queue_that_is_deleted_costs_no_write_a_sweep(system, rabbitmq):
     wait_until(lambda: system.stored_versions("deleted", "slow") == written, "MongoDB", SLOW_S + SWEEP_S)
     log.info("all in MongoDB after %.1f s", time.monotonic() - began)
     wait_until(lambda: persists_soon(system), "hints that are carried out")
+
+
+def test_queues_that_an_operator_purges_lose_nothing(system, rabbitmq):
+    """With all that waited in them, also what workers held that are away: messages are hints, and sent again."""
+    system.wait_for_workers()
+    wait_until(lambda: "sweep" in system.status()["periodic"], "a sweep", 30)
+    pids = [system.stack.pids()[name] for name in ("worker", "maintenance")]
+    depths = QueueDepths(load_settings(broker_url=rabbitmq.url))
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        written = system.put_all("purged", 200, "slow")
+        rabbitmq.control("close_all_connections", "an operator's")  # what was sent to them waits again
+        wait_until(
+            lambda: all(depths().get(queue, 0) for queue in ("flush", "maintenance")), "messages that wait", 30
+        )
+        for queue in QUEUES:
+            rabbitmq.control("purge_queue", queue)
+        assert not depths()["flush"]
+        assert {} == system.stored_versions("purged", "slow")
+        frozen_s = system.status()["periodic"]["sweep"]["seconds_ago"]
+    finally:
+        depths.close()
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    began = time.monotonic()
+    wait_until(lambda: system.stored_versions("purged", "slow") == written, "MongoDB", SLOW_S + 3 * SWEEP_S)
+    log.info("all in MongoDB after %.1f s", time.monotonic() - began)
+    wait_until(lambda: system.status()["periodic"]["sweep"]["seconds_ago"] < frozen_s, "a sweep", 2 * SWEEP_S)
+    wait_until(lambda: persists_soon(system), "hints that are carried out", 60)
 
 
 @long
