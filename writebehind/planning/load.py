@@ -18,6 +18,8 @@ from writebehind.settings.installation import Settings
 _SIZE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?(?::([0-9]{1,6}))?", re.ASCII)
 #: Sizes that stand for all between two; the size of an empty document, and the largest that MongoDB takes.
 _BETWEEN, _LEAST, _LARGEST = 20, 5, 16_777_216
+#: More replicas of a server are a slip.
+_MOST_REPLICAS = 100
 
 PerSecond = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -81,6 +83,12 @@ class Load(BaseModel):
     )
 
     servers: int | None = Field(None, gt=0, le=MOST_PARTITIONS, description="servers with Redis that there are")
+    replicas: int = Field(
+        2,
+        ge=0,
+        le=_MOST_REPLICAS,
+        description="replicas of each of them, one of which takes its place; 0 without failover",
+    )
     partitions: int | None = Field(None, gt=0, le=MOST_PARTITIONS, description="the setting, where it is given")
     max_pending_per_partition: int | None = Field(
         None, gt=0, le=MOST, description="the setting, where it is given"

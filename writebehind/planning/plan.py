@@ -170,6 +170,22 @@ def _redis(of: Sizing) -> Iterator[Figure]:
         else f"{of.most_memory(load.outage) / MIB:,.0f} MiB on the fullest of {servers} in the outage "
         f"({_share(of)} of its share), / {OF_MAXMEMORY:g}; the machine needs more: see docs/how-to/size-redis.md",
     )
+    every = servers * (1 + load.replicas)
+    yield _figure(
+        "redis_servers_with_replicas",
+        "Redis: servers in all, with replicas",
+        every,
+        f"{_of_each(load.replicas)}; each on a machine of its own, with all that its primary has, also its file: "
+        "see docs/how-to/fail-over.md"
+        if load.replicas
+        else "no replicas: while a server is lost, so is what only it has. See docs/how-to/fail-over.md",
+    )
+    yield _figure(
+        "redis_mib_in_all",
+        "Redis: memory of all servers, MiB",
+        every * of.maxmemory / MIB,
+        f"maxmemory of each, times {every}: a replica needs as much as its primary, whose place it takes",
+    )
     yield _figure(
         "max_pending_per_partition",
         "setting: max_pending_per_partition",
@@ -287,6 +303,16 @@ def _warnings_of_outage(of: Sizing) -> Iterator[str]:
         yield (f"max_pending_per_partition is reached after {_minutes(cap_s)} min, before the outage is over")
     if (full_s := of.until_full_s()) is not None and full_s < load.outage:
         yield f"Redis is short of memory after {_minutes(full_s)} min, before the outage is over"
+
+
+def _of_each(replicas: int) -> str:
+    """The replicas of each server, and what one more or less would mean."""
+    left = (
+        "none is left, and nothing is written until it is back"
+        if replicas == 1
+        else "writes go on, as one is left"
+    )
+    return f"{counted(replicas, 'replica')} of each, so that after a failover {left}"
 
 
 def _why_partitions(of: Sizing) -> str:

@@ -114,6 +114,18 @@ def test_reads_miss_what_has_expired(planned):
     assert 500 == pytest.approx(plan.value("mongodb_reads_per_second"), rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("replicas", "servers", "told"), [(0, 3, "no replicas"), (1, 6, "nothing is written"), (2, 9, "writes go on")]
+)
+def test_replicas_are_planned_for(planned, replicas, servers, told):
+    """Each needs the memory of its primary: of three servers that fail over there are nine, two replicas each."""
+    plan = planned(servers=3, replicas=replicas, maxmemory_mib=100)
+    assert servers == plan.value("redis_servers_with_replicas")
+    assert 100 * servers == plan.value("redis_mib_in_all")
+    assert told in next(one.because for one in plan.figures if one.name == "redis_servers_with_replicas")
+    assert 9 == planned(servers=3).value("redis_servers_with_replicas")  # as the guide says
+
+
 def test_a_busy_server_becomes_several(planned):
     """As many as need less than the part of a core that is allowed; with partitions that spread over them."""
     plan = planned(writes=40_000, reads=0, skew=0, documents=10**8, mongodb_writes=10**6)
