@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test long coverage docs variants topologies promises lint format model chaos failovers increments histories memory mutants peers bench bench-compare chart capacity lock oldest prometheus redis rabbitmq helm clean
+.PHONY: help install run demo test long coverage docs variants topologies promises lint format model chaos failovers increments histories memory mutants peers bench bench-compare chart capacity lock oldest prometheus redis rabbitmq faketime helm clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,11 @@ format: install ## format the code and mend what can be mended
 prometheus: ## fetch Prometheus and promtool for the tests of deploy/ into .prometheus, on Debian and Ubuntu
 	@rm -rf .prometheus && mkdir .prometheus && cd .prometheus && apt-get download --quiet --quiet prometheus \
 	  && dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb && usr/bin/promtool --version
+
+# As Prometheus.
+faketime: ## fetch libfaketime for the tests of clocks that step or are behind into .faketime, on Debian and Ubuntu
+	@rm -rf .faketime && mkdir .faketime && cd .faketime && apt-get download --quiet --quiet libfaketime \
+	  && dpkg-deb --extract libfaketime_*.deb . && rm libfaketime_*.deb && ls usr/lib/*/faketime/libfaketime.so.1
 
 # As Prometheus. The program is one with its tools, and goes by its name; the loader is told of its libraries.
 redis: ## fetch Redis for the tests on it into .redis, on Debian and Ubuntu

@@ -26,9 +26,10 @@ from writebehind.redis.scripts import script
 from writebehind.redis.shared.lease import Lease
 from writebehind.redis.wire import Wire
 
-#: What gives a process a clock of its own. Debian has it in the package faketime.
-FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-#: A real server's clock can be moved only where that is installed; fakeredis shares the clock of the test.
+#: What gives a process a clock of its own: as installed, or as `make faketime` has fetched it.
+_PLACES = (Path("/usr/lib"), Path(__file__).parents[2] / ".faketime/usr/lib")
+FAKETIME = next((one for place in _PLACES for one in place.glob("*/faketime/libfaketime.so.1")), None)
+#: A real server's clock can be moved only where that is; fakeredis shares the clock of the test.
 #: Debian's Redis does not start under it.
 #: To a year in which microseconds are beyond all versions.
 BEYOND_S = 94 * 365 * 86_400
