@@ -70,11 +70,11 @@ GREETED_S = 1.0
 MOST_BUFFERED = 1 << 20
 
 #: What to do, for the log.
-_ADVICE = "writes are refused, and reads go to MongoDB: see that Redis runs, can be reached and takes this login"
+_ADVICE = "see that Redis runs, can be reached and takes this login"
 
-_ADVICE_LOADING = "writes are refused meanwhile, and reads go to MongoDB: its log says how far it is"
+_ADVICE_LOADING = "its log says how far it is"
 
-_ADVICE_ALONE = "writes are refused, and reads go to MongoDB: see that its replicas run and reach it"
+_ADVICE_ALONE = "see that its replicas run and reach it"
 
 #: In the place of the system's words for it, which a person would take for a fault of the machine.
 _LATE = "no answer came in time"
@@ -163,6 +163,8 @@ class Connections:
         """
         self.name = name
         self._title = f"Redis server {name}" if name else "Redis"
+        #: How many partitions are on it, of how many, in words; '' where that is not known. It asks nobody.
+        self.share: Callable[[], str] = str
         self._pool = pool
         #: Connections, each with the time since when it has been idle.
         self._idle: deque[tuple[Any, float]] = deque()
@@ -225,6 +227,12 @@ class Connections:
         self.answered()
         return answers
 
+    def _lacking(self, advice: str) -> str:
+        """The part that is not served while it is away, and advice, for the log."""
+        if not self.name:
+            return f"writes are refused, and reads go to MongoDB: {advice}"
+        return f"{self.share() or 'the partitions'} on it take no writes, and are read from MongoDB: {advice}"
+
     def _failed(self, connection: Any, began: float, error: BaseException) -> None:
         """See to the connections after an error.
 
@@ -235,7 +243,9 @@ class Connections:
             self.close()
             if connection is not None:
                 connection.disconnect()
-            self.outage.begin(f"{self._title} loads its data, and serves nobody until it has; {_ADVICE_LOADING}")
+            self.outage.begin(
+                f"{self._title} loads its data, and serves nobody until it has; {self._lacking(_ADVICE_LOADING)}"
+            )
             raise _logged(RedisNotReadyError(f"{self._title} cannot serve now", inner=told(error))) from None
         if isinstance(error, _NO_ANSWER):
             # The others of the stack probably lead to the same dead server.
@@ -243,19 +253,19 @@ class Connections:
             if time.monotonic() - began > WAIT_S:
                 self._pause_for(PAUSE_S, RedisUnavailableError, f"{self._title} did not answer in time")
             why = _LATE if _is_late(error) else told(error).rstrip(".")
-            self.outage.begin(f"{self._title} does not answer: {why}; {_ADVICE}")
+            self.outage.begin(f"{self._title} does not answer: {why}; {self._lacking(_ADVICE)}")
             lost = _logged(RedisUnavailableError(f"{self._title} does not answer", inner=why))
             lost.late = _is_late(error)
             raise lost from error
         if isinstance(error, RedisNotReadyError):  # said by the greeting
             self.close()
             self._pause_for(NOT_READY_S, type(error), error.public)
-            self.outage.begin(f"{self._title}: {error}; {_ADVICE_ALONE}", cause="alone")
+            self.outage.begin(f"{self._title}: {error}; {self._lacking(_ADVICE_ALONE)}", cause="alone")
             _logged(error)
         if connection is not None:  # such as Celery's soft time limit, or Ctrl-C
             connection.disconnect()  # answers may be left in it
         if isinstance(error, ResponseError):  # to the login or the choice of the database: others are answers
-            self.outage.begin(f"{self._title} refuses the connection: {told(error)}; {_ADVICE}")
+            self.outage.begin(f"{self._title} refuses the connection: {told(error)}; {self._lacking(_ADVICE)}")
             raise _logged(
                 RedisUnavailableError(f"{self._title} refuses the connection", inner=told(error))
             ) from None

@@ -36,6 +36,18 @@ def test_a_server_that_is_away_is_named(on_servers, servers):
         servers.servers["c"].start()
 
 
+def test_the_log_says_what_a_server_that_is_away_has(on_servers, servers, caplog):
+    """How many partitions, of how many: the others are written and read as before."""
+    servers.servers["b"].kill()
+    try:
+        assert ["b"] == [one["server"] for one in on_servers.status()["away"]]
+    finally:
+        servers.servers["b"].start()
+    (line,) = [one.getMessage() for one in caplog.records if getattr(one, "event", "") == "redis_lost"]
+    assert line.startswith("Redis server b does not answer: ")
+    assert "; 6 of 16 partitions on it take no writes, and are read from MongoDB: see that" in line
+
+
 def test_what_one_server_refuses_is_told_as_its_share(on_servers, servers):
     """The others take writes, and each view says for how many partitions it is."""
     b = servers.servers["b"].port

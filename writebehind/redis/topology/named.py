@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from redis import ConnectionPool
@@ -11,9 +12,10 @@ from redis.exceptions import ResponseError, TryAgainError
 
 from writebehind import forks
 from writebehind.errors import ForeignRedisError, RedisNotReadyError, RedisUnavailableError
+from writebehind.plurals import counted
 from writebehind.redis.connections import Command, Connections, Sent
 from writebehind.redis.keys import SERVER
-from writebehind.redis.topology.guard import CHECK, guarded, place_of, reads
+from writebehind.redis.topology.guard import CHECK, HOME, guarded, place_of, reads
 from writebehind.redis.topology.moving import arrive
 from writebehind.redis.topology.record import Assignment, ServerRecord
 from writebehind.redis.topology.routing import Answered, Several, Then, exchange_at, in_order, key_of
@@ -51,6 +53,8 @@ class Named(Several):
         self.names = tuple(pools)
         self._pools = pools
         self._all = {name: NamedServer(pool, name) for name, pool in pools.items()}
+        for name, one in self._all.items():
+            one.share = partial(self._share, name)
         self._timeout_s = timeout_s
         self._lock = forks.lock()
         #: The first has the broker's messages, where that is not told otherwise.
@@ -59,6 +63,10 @@ class Named(Several):
         self._map: _Map | None = None
         #: Servers whose record other hands have made something else, as was seen last.
         self._spoiled: Sequence[str] = ()
+
+    def _share(self, name: str) -> str:
+        """The number of partitions that are on a server, of how many; '' where that is not known."""
+        return self._map.share(name) if self._map else ""
 
     def place(self, key: str) -> Connections:
         """As `Servers` says."""
@@ -207,6 +215,11 @@ class _Map:
                 )
             self._places[place] = found
         return found
+
+    def share(self, name: str) -> str:
+        """The number of partitions that are on a server, of how many, in words; '' where a record is missing."""
+        places = [server for place, server in self._assignment.claims.items() if place != HOME]
+        return f"{places.count(name)} of {counted(len(places), 'partition')}" if self._is_whole else ""
 
     def differs(self, other: _Map, command: Command) -> bool:
         """Whether a command would go to another server by the other map."""
