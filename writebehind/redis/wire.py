@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -251,9 +252,9 @@ class Wire:
             RedisUnavailableError: as `call`.
         """
         answer = self.calls((("EVALSHA", step.sha1, len(keys), *keys, *arguments),))[0]
+        if isinstance(answer, NoScriptError):
+            (answer,) = self._told(step, ((keys, arguments),), [answer])
         if isinstance(answer, ResponseError):
-            if isinstance(answer, NoScriptError):
-                return self.run_many(step, ((keys, arguments),))[0]
             raise_refused(answer)
         return answer
 
@@ -291,11 +292,11 @@ class Wire:
         Raises:
             RedisUnavailableError: as `calls`.
         """
-        sent = [*(_sent(step, call) for call in calls), *commands]
-        answers = self.calls(sent)
+        answers = self.calls([*(_sent(step, call) for call in calls), *commands])
         if any(isinstance(answer, NoScriptError) for answer in answers):
             self._load(step, calls)
-            answers = self.calls(sent)  # the commands too: their answers would be older
+            # The commands too: their answers would be older. Whole, as one may be asked that was not told.
+            answers = self.calls([*(_whole(step, call) for call in calls), *commands])
         for answer in answers:
             if isinstance(answer, ResponseError):
                 raise_refused(answer)
@@ -332,24 +333,29 @@ class Wire:
         if not calls:
             return [], []
         steps = [_sent(step, call) for call in calls]
-        confirmed: list[Answered | None] = [None] * len(steps)
-        if then:
-            is_old = time.monotonic() > self._lookout.due
-            answers, confirmed = (self._up_to_date if is_old else self._servers.confirmed)(steps, then)
-        else:
-            answers = self.exchange(steps)
-        unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if unknown:  # as for `run_many`
+        answers, confirmed = self._each(steps, then)
+        for form in (_sent, _whole):
+            if not _unknown(answers):
+                break
             _give_up_overtaken(calls, answers)
-            unknown = [at for at in unknown if isinstance(answers[at], NoScriptError)]
-            some = [calls[at] for at in unknown]
-            self._load(step, some)
-            for at, *found in zip(unknown, *self.run_each(step, some, then), strict=True):
+            unknown = _unknown(answers)
+            if form is _sent:
+                self._load(step, [calls[at] for at in unknown])
+            for at, *found in zip(
+                unknown, *self._each([form(step, calls[at]) for at in unknown], then), strict=True
+            ):
                 answers[at], confirmed[at] = found
         for at, answer in enumerate(answers):
             if isinstance(answer, ResponseError):
                 answers[at] = self._refusal(steps[at], answer)
         return answers, confirmed
+
+    def _each(self, steps: Sequence[Command], then: Then | None) -> tuple[list[Any], list[Answered | None]]:
+        """Steps as they are sent, and `then` what comes after them, if anything."""
+        if not (then and steps):
+            return self.exchange(steps), [None] * len(steps)
+        is_old = time.monotonic() > self._lookout.due
+        return (self._up_to_date if is_old else self._servers.confirmed)(steps, then)
 
     def _run_many(
         self,
@@ -367,23 +373,33 @@ class Wire:
                 raise_refused(answer)
         if before is not None:
             before += answers[: len(first)]
-        answers = answers[len(first) :]
-        unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if unknown:  # the server is new or was restarted: none of these ran, so sending them again is safe
-            some = [calls[at] for at in unknown]
-            self._load(step, some)
-            again = self._run_many(step, some)
-            for at, answer in zip(unknown, again, strict=True):
-                answers[at] = answer
+        answers = self._told(step, calls, answers[len(first) :])
         for answer in answers:
             if isinstance(answer, ResponseError):
                 raise_refused(answer)
         return answers
 
+    def _told(self, step: Script, calls: Sequence[Call], answers: list[Any]) -> list[Any]:
+        """The answers to steps, when those were sent again that a server did not know. Raises as `calls`.
+
+        It is new or was restarted: none of these ran. The last time they are sent whole, as another server may
+        have been asked than was told: one that a slot is on its way to.
+        """
+        for form in (_sent, _whole):
+            if unknown := _unknown(answers):
+                some = [calls[at] for at in unknown]
+                if form is _sent:
+                    self._load(step, some)
+                for at, answer in zip(unknown, self.calls([form(step, one) for one in some]), strict=True):
+                    answers[at] = answer
+        return answers
+
     def _load(self, step: Script, calls: Sequence[Call]) -> None:
-        """Tell the servers of calls what a step is. Raises as `calls`."""
-        for server in {self._servers.place(keys[0]) for keys, _ in calls}:
-            check_served(server.exchange((("SCRIPT", "LOAD", step.source),)))
+        """Tell the servers of calls what a step is. If one does not answer, that is met when it is asked next."""
+        servers = {self._servers.place(keys[0]) for keys, _ in calls}
+        loads = [("SCRIPT", "LOAD", step.source)] * len(servers)
+        with suppress(RedisUnavailableError):
+            exchange_at({one: (at,) for at, one in enumerate(servers)}, loads, None)
 
     def _see_served(self, commands: Sequence[Command], answers: Sequence[Any]) -> None:
         """See that no answer says that a command cannot be served. Raises as `calls`."""
@@ -435,6 +451,17 @@ def _give_up_overtaken(calls: Sequence[Call], answers: list[Any]) -> None:
             answers[at] = RedisUnavailableError(
                 "Redis did not know the script, and a later step has overtaken this one"
             )
+
+
+def _unknown(answers: Sequence[Any]) -> list[int]:
+    """Places of steps that a server did not know."""
+    return [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+
+
+def _whole(step: Script, call: Call) -> Command:
+    """A step as it is sent to a server that may not know it, which knows it then."""
+    keys, arguments = call
+    return ("EVAL", step.source, len(keys), *keys, *arguments)
 
 
 def _sent(step: Script, call: Call) -> Command:

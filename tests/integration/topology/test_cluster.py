@@ -10,7 +10,7 @@ from tests.forking import in_child
 from tests.integration.conftest import flush_all
 from tests.integration.topology.conftest import PARTITIONS
 from tests.servers import freeze, permitted, resume
-from tests.topologies import EveryWire
+from tests.topologies import ClusterNode, EveryWire
 from tests.waiting import slowness, wait_until
 from web.app import create_app
 from writebehind import BulkOperation, Durability, Pipeline
@@ -22,8 +22,11 @@ from writebehind.operations.doctor import processes, redis
 from writebehind.operations.doctor.findings import Finding, Level
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
+from writebehind.redis.scripts import script
+from writebehind.redis.shared.load_sample import parse_info
 from writebehind.redis.topology.cluster import _slot
 from writebehind.redis.topology.opening import open_servers
+from writebehind.redis.topology.routing import tag
 from writebehind.settings.names import QUEUES
 from writebehind.tallies import families
 
@@ -40,26 +43,42 @@ def node_with(cluster, name: str):
     return next(one for one in cluster.nodes if one.port == int(name.rpartition(":")[2]))
 
 
-def move(cluster, wire, partition: int, *, meanwhile=lambda: None, other: bool = False) -> None:
-    """Move the slot of a partition to another primary, key by key; `meanwhile` when about half are there."""
-    slot = _slot(str(partition))
-    source = node_with(cluster, wire.server_of(partition_keys(partition).pending))
+def begin_move(cluster, wire, key: str) -> tuple[int, ClusterNode, ClusterNode]:
+    """Let the slot of a key be on its way to another primary; the slot, the node that has it, and that one."""
+    slot = _slot(tag(key))
+    source = node_with(cluster, wire.server_of(key))
     target = next(one for one in cluster.nodes if one is not source and b"master" in role(one))
     target.tell("SETSLOT", slot, "IMPORTING", source.tell("MYID"))
     source.tell("SETSLOT", slot, "MIGRATING", target.tell("MYID"))
+    return slot, source, target
+
+
+def end_move(slot: int, source: ClusterNode, target: ClusterNode) -> None:
+    """Let a slot have moved."""
+    for one in (target, source):
+        one.tell("SETSLOT", slot, "NODE", target.tell("MYID"))
+
+
+def move(cluster, wire, partition: int, *, meanwhile=lambda: None) -> None:
+    """Move the slot of a partition to another primary, key by key; `meanwhile` when about half are there."""
+    slot, source, target = begin_move(cluster, wire, partition_keys(partition).pending)
     keys = source.tell("GETKEYSINSLOT", slot, 10_000)
     half = len(keys) // 2
     for at, key in enumerate(sorted(keys)):
         if at == half:
             meanwhile()
         source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5_000)
-    for one in (target, source):
-        one.tell("SETSLOT", slot, "NODE", target.tell("MYID"))
+    end_move(slot, source, target)
 
 
 def role(node) -> bytes:
     """The role of a node, as it says itself."""
     return node.ask("ROLE")[0]
+
+
+def commands_of(node) -> int:
+    """The number of commands that a node was ever sent."""
+    return int(parse_info(node.ask("INFO", "stats"))["total_commands_processed"])
 
 
 def test_a_node_that_was_emptied_is_told(on_cluster, cluster):
@@ -178,6 +197,32 @@ def test_a_slot_on_its_way_is_waited_for(on_cluster, cluster, wire):
     assert [0] * (1 + len(others)) + [True] == seen
     assert 2 == slow.get(name)["n"]
     assert 1 + len(others) == on_cluster.status()["pending"]
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda wire, call: wire.run(script("take_lease"), *call),
+        lambda wire, call: wire.run_many(script("take_lease"), [call])[0],
+        lambda wire, call: wire.run_each(script("take_lease"), [call])[0][0],
+        lambda wire, call: wire.run_each(script("take_lease"), [call], lambda _: [("WAIT", 0, 1)])[0][0],
+        lambda wire, call: wire.look_before(script("take_lease"), [call], [])[0][0],
+    ],
+    ids=["run", "run_many", "run_each", "confirmed", "look_before"],
+)
+def test_a_step_meets_a_node_that_knows_no_step(on_cluster, cluster, wire, take):
+    """The one that a slot is on its way to, which was just added, is told the step within a few round trips."""
+    key = keys.REBALANCE_LEASE
+    slot, source, target = begin_move(cluster, wire, key)
+    target.ask("SCRIPT", "FLUSH")
+    before = commands_of(source)
+    try:
+        taken = take(wire, ((key,), ("token", 60_000, "1", "")))
+        asked = commands_of(source) - before
+    finally:
+        end_move(slot, source, target)
+    assert (1, 1) == (taken, wire.call("DEL", key))
+    assert asked < 10
 
 
 def test_a_dead_primary_makes_only_its_partitions_unavailable(on_cluster, cluster, wire):
