@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from writebehind.documents.durability import Confirmed, Durability
 from writebehind.errors import RedisUnavailableError
@@ -12,6 +12,7 @@ from writebehind.redis.receipts import Once, Receipt
 
 #: Condition of a commit: the document must not exist. Any other non-empty condition is the ETag it must have.
 ABSENT = "*"
+_NOTHING: Mapping[str, str] = {}
 
 
 class CommitStatus(StrEnum):
@@ -31,8 +32,11 @@ class CommitStatus(StrEnum):
     """Redis did not carry it out, as for lack of memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+#: By the word with which the step says it.
+_STATUSES = {one.encode(): one for one in CommitStatus}
+
+
+class Commit(NamedTuple):
     """The answer to a commit.
 
     Attributes:
@@ -54,14 +58,13 @@ class Commit:
     ticket: str
     durability: Durability = Durability.BUFFERED
     confirmed: Confirmed | None = None
-    shared: Mapping[str, str] = field(default_factory=dict)
+    shared: Mapping[str, str] = _NOTHING
     refusal: RedisUnavailableError | None = None
     receipt: Receipt | None = None
     wait_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CommitRequest:
+class CommitRequest(NamedTuple):
     """One write to commit.
 
     Attributes:
@@ -91,7 +94,8 @@ def commit_answer(
     """Read the answer of the step, and what was confirmed after it."""
     if isinstance(answer, RedisUnavailableError):
         return Commit(CommitStatus.REFUSED, 0, "", "", refusal=answer)
-    status, version, previous, ticket = CommitStatus(answer[0].decode()), *answer[1:]
+    name, version, previous, ticket = answer
+    status = _STATUSES[name]
     if status is CommitStatus.REPEATED:
         receipt = Receipt.parse(previous)
         kind = receipt.previous if receipt else ""

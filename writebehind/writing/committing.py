@@ -193,9 +193,9 @@ class Committer:
         away = unreached(done, claim)
         refusals = {one.member: error for (one, _), error in away}
         return [
-            replace(commit, status=CommitStatus.REFUSED, refusal=refusals[one.member])
+            commit._replace(status=CommitStatus.REFUSED, refusal=refusals[one.member])
             if one.member in refusals and commit.status in {CommitStatus.OK, CommitStatus.REPEATED}
-            else replace(commit, shared=shared[one.member])
+            else commit._replace(shared=shared[one.member])
             if one.member in shared
             else commit
             for (one, _), commit in zip(writes, commits, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import isfinite, isnan
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ from writebehind.documents.deprecated_types import DBPointer, Symbol, Undefined
 from writebehind.documents.extended_json.wrappers import JSON_OPTIONS
 
 _FIRST_COMMON_YEAR: Final = 1970
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - dates that become text are decoded without time zones
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 
 def write(value: Any) -> Any:
@@ -32,7 +34,7 @@ def write(value: Any) -> Any:
 
 def _write_date(value: datetime) -> Any:
     if value.year < _FIRST_COMMON_YEAR:
-        return json_util.default(value, JSON_OPTIONS)
+        return {"$date": {"$numberLong": str((value - _EPOCH) // _MILLISECOND)}}
     return {"$date": value.isoformat(timespec="milliseconds" if value.microsecond else "seconds") + "Z"}
 
 
