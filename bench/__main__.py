@@ -6,6 +6,7 @@ from bench import (
     aio,
     chain,
     codec,
+    commits,
     connections,
     consistency,
     constants,
@@ -32,6 +33,7 @@ from bench.rows import Row, measured, parser, write
 
 BENCHMARKS = (
     codec,
+    commits,
     chain,
     constants,
     drain,
