@@ -196,7 +196,9 @@ class Parts:
         )
         self._wire.greet(
             Terms(
-                *(self.store.layout, settings.mongodb_database, self.lost_writes.meet),
+                *(self.store.layout, settings.mongodb_database),
+                approached=self.lost_writes.approach,
+                met=self.lost_writes.meet,
                 is_watched=is_watched(settings.redis_url),
             ).greet
         )

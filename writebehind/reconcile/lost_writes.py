@@ -79,6 +79,8 @@ class LostWrites:
         self._answer_s = answer_ms / 1000
         self._lock = forks.lock()
         store.recent.begun = self._begin
+        #: Terms in which versions have leapt. A child knows of them by its parent, as it does not meet them again.
+        self._terms_met: set[str] = set()
         self.begin_anew()
         forks.begins_anew(self)
 
@@ -86,9 +88,11 @@ class LostWrites:
         """See to nothing of the parent process."""
         self._wake = threading.Event()
         self._is_closed = False
-        #: The failovers that this process has met, and has seen to; and the position when it met the next one.
+        #: The failovers that this process has met, and has seen to; and the position before the next one.
         self._met = self._seen_to = 0
         self._met_at: int | None = None
+        #: The same for terms that are not met yet.
+        self._approached: dict[str, int] = {}
         #: Positions before this one were seen to; answers from before the failover may come until then.
         self._judged = 0
         self._late_until = float("-inf")
@@ -100,12 +104,19 @@ class LostWrites:
         self._needed = 0.0
         self._thread: threading.Thread | None = None
 
-    def meet(self) -> None:
-        """Note that a replica has become the primary, before anything is asked of it."""
+    def approach(self, term: str) -> None:
+        """Note that a replica has become the primary, before anything is written to it."""
+        with self._lock:
+            self._approached.setdefault(term, self._store.recent.position)
+
+    def meet(self, term: str) -> None:
+        """Note that its versions have leapt: from now on it says what was lost."""
         with self._lock:
             self._met += 1
+            self._terms_met.add(term)
+            position = self._approached.pop(term, self._store.recent.position)
             if self._met_at is None:
-                self._met_at = self._store.recent.position
+                self._met_at = position
         self._wake.set()
 
     def close(self) -> None:
@@ -126,14 +137,17 @@ class LostWrites:
             states = self._store.recovery.replication()
             if not self._known:
                 self._know(self._store.recovery.lapses())
-            is_seen_to = self._see_to_failovers(now)
+            known = [one for one in states.values() if one is not None]
+            # Until versions have leapt there, a primary does not say what it has lost, whatever its replicas have.
+            is_told = all(one.term in self._terms_met for one in known if one.was_replica)
+            is_seen_to = self._see_to_failovers(now, is_told=is_told)
         except RedisUnavailableError as error:
             log.debug("recent writes are not looked after: %s", error)
             return AWAY_S
         if not is_seen_to:
             return AWAY_S
-        if None not in states.values():
-            self._release(position, now, [one for one in states.values() if one is not None])
+        if is_told and len(known) == len(states):
+            self._release(position, now, known)
         if not recent.is_empty or now < self._late_until:
             self._needed = now
         elif now - self._needed > LINGERS_S and recent.unwatch():
@@ -168,8 +182,12 @@ class LostWrites:
 
     # What is lost -----------------------------------------------------------------------------------
 
-    def _see_to_failovers(self, now: float) -> bool:
+    def _see_to_failovers(self, now: float, *, is_told: bool) -> bool:
         """See to the writes that were lost since the last look; whether all of them were.
+
+        Args:
+            now: by the steady clock.
+            is_told: whether each server that answers says what it has lost.
 
         Raises:
             RedisUnavailableError: Redis does not answer.
@@ -187,7 +205,7 @@ class LostWrites:
             is_complete = self._recommits.commit(lost, losses, is_wanted=lambda: not self._is_closed)
             # Where a server does not answer, nobody knows whether it has failed over: the next one would be
             # taken to have lost what is written to its partitions from now on.
-            is_complete = is_complete and None not in lapses
+            is_complete = is_complete and is_told and None not in lapses
             if is_complete and is_new:
                 self._count_dropped(lapses, losses)
         finally:

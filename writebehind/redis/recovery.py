@@ -32,12 +32,14 @@ class Replication:
         had_replicas: whether it ever had one, or was one itself, and has one when the former primary comes back.
             A server keeps a backlog for replicas from the first one on, until none has come for an hour
             (`repl-backlog-ttl`).
+        was_replica: whether it was one since it started: its term is to be met.
     """
 
     term: str
     offset: int
     replicated: int | None
     had_replicas: bool
+    was_replica: bool = False
 
     @classmethod
     def of(cls, facts: Mapping[str, str]) -> Replication:
@@ -47,11 +49,13 @@ class Replication:
             for name, value in facts.items()
             if name.startswith("slave") and name[5:].isdecimal()
         ]
+        was_replica = facts.get("master_replid2", NONE_BEFORE) != NONE_BEFORE
         return cls(
             facts.get("master_replid", ""),
             int(facts.get("master_repl_offset", 0)),
             min((int(one.get("offset", 0)) for one in replicas), default=None),
-            facts.get("master_replid2", NONE_BEFORE) != NONE_BEFORE or facts.get("repl_backlog_active") == "1",
+            was_replica or facts.get("repl_backlog_active") == "1",
+            was_replica,
         )
 
 

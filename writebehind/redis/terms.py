@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redis.exceptions import MovedError, ResponseError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
 from writebehind.errors import NoReplicasError
 from writebehind.plurals import counted
 from writebehind.redis.connections import Command
-from writebehind.redis.keys import DATABASE, Layout
+from writebehind.redis.keys import DATABASE, Layout, PartitionKeys
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.load_sample import parse_info
 from writebehind.redis.shared.owner import Owner
@@ -38,8 +38,10 @@ NONE_BEFORE = "0" * 40
 _KEEPING_UP = "min_slaves_good_slaves"
 #: Words of the error about one of which none does.
 _ALONE = "No replica of the primary keeps up: it takes no writes, and another one may have its place"
-#: Answers of a server among several that does not have a partition.
-_ELSEWHERE = (MovedError, TryAgainError)
+#: Answers of a node of a cluster that has not all of a partition: its slot is elsewhere, or on its way there.
+_ELSEWHERE = (AskError, TryAgainError)  # MovedError is an AskError
+#: Words of the error of each node about a slot that nobody has; others are about a cluster that takes no commands.
+_UNSERVED = "not served"
 _LEAP = script("leap")
 _ARGUMENTS = (LEAP_US, LEAP_BEYOND_LAST_US, MOST_LAPSES)
 
@@ -51,8 +53,9 @@ class Terms:
         self,
         layout: Layout,
         database: str,
-        met: Callable[[], object] = lambda: None,
         *,
+        approached: Callable[[str], object] = lambda _: None,
+        met: Callable[[str], object] = lambda _: None,
         is_watched: bool = False,
     ) -> None:
         """Take the partitions, and whose documents they have; nothing is asked yet.
@@ -60,14 +63,16 @@ class Terms:
         Args:
             layout: the partitions.
             database: of MongoDB.
-            met: called when this process meets a new term, before it uses the connection.
+            approached: called with a new term before its versions leap, or fail to: nothing was written in it yet.
+            met: called with it once they have, before the connection is used.
             is_watched: whether Sentinels choose the primary.
         """
         self._database = database
-        self._met = met
+        self._approached, self._met = approached, met
         self._is_watched = is_watched
         self._layout = layout
-        self._seen: set[str] = set()
+        #: Partitions whose versions are to leap yet, of each term that was met: their slots were on their way.
+        self._left: dict[str, list[PartitionKeys]] = {}
 
     def greet(self, ask: Callable[[Sequence[Command]], list[Any]]) -> str | None:
         """Let versions leap where a new connection leads to a primary that was a replica.
@@ -92,27 +97,47 @@ class Terms:
         if self._is_watched and facts.get(_KEEPING_UP) == "0":
             raise NoReplicasError(_ALONE)
         term = facts.get("master_replid", "")
-        if facts.get("master_replid2", NONE_BEFORE) == NONE_BEFORE or term in self._seen:
+        if facts.get("master_replid2", NONE_BEFORE) == NONE_BEFORE or self._left.get(term) == []:
             return term
         (owner,) = ask([("GET", DATABASE)])
         recorded = Owner.parse(owner) if isinstance(owner, bytes) else None
         if recorded is not None and not recorded.fits(self._database):
             return None  # nothing is changed there, and nothing is written
+        return term if self._leap(term, ask) else None
+
+    def _leap(self, term: str, ask: Callable[[Sequence[Command]], list[Any]]) -> bool:
+        """Let versions leap that have not yet; whether all have that the server has."""
+        left = self._left.get(term)
+        if left is None:
+            self._approached(term)
+        partitions = list(self._layout.all()) if left is None else left
         _, *answers = ask(
             [
                 ("SCRIPT", "LOAD", _LEAP.source),
                 *(
                     ("EVALSHA", _LEAP.sha1, 3, of.clock, of.term, of.lapses, term, *_ARGUMENTS)
-                    for of in self._layout.all()
+                    for of in partitions
                 ),
             ]
         )
-        refused = [one for one in answers if isinstance(one, ResponseError) and not isinstance(one, _ELSEWHERE)]
+        refused = [one for one in answers if isinstance(one, ResponseError) and not _is_elsewhere(one)]
         if refused:
             log.debug("versions do not leap yet: %s", refused[0])
-            return None
-        self._met()  # first: a thread that finds the term among those seen writes at once
-        self._seen.add(term)
-        if leapt := sum(one for one in answers if isinstance(one, int)):
+            return False
+        leapt = sum(one for one in answers if isinstance(one, int))
+        if left is None or leapt:
+            self._met(term)  # first: a thread that finds the term among those met writes at once
+        # A slot that is on its way may stay after all: it is looked at again by the next greeting.
+        self._left[term] = [of for of, one in zip(partitions, answers, strict=True) if _is_on_its_way(one)]
+        if leapt:
             log.info("a replica has become the primary: versions of %s have leapt", counted(leapt, "partition"))
-        return term
+        return True
+
+
+def _is_elsewhere(answer: ResponseError) -> bool:
+    is_unserved = isinstance(answer, ClusterDownError) and _UNSERVED in str(answer)
+    return is_unserved or isinstance(answer, _ELSEWHERE)
+
+
+def _is_on_its_way(answer: object) -> bool:
+    return isinstance(answer, _ELSEWHERE) and not isinstance(answer, MovedError)

@@ -278,6 +278,50 @@ def test_what_a_failover_loses_is_committed_again(on_cluster, cluster, wire):
         wait_until(cluster.is_whole, "the cluster to be whole", 30)
 
 
+def test_a_slot_that_is_on_its_way_keeps_no_lost_write_from_coming_back(on_cluster, cluster, wire):
+    """The new primary lets versions leap of all that it has: connections to it are kept, and all is seen to."""
+    slow, documents = on_cluster.collection("slow"), by_partition(on_cluster)
+    for name in documents.values():
+        slow.put(name, {"n": 0})
+    moving, slot = 3, _slot("3")
+    dead = node_with(cluster, wire.server_of(partition_keys(moving).pending))
+    target = next(one for one in cluster.nodes if one is not dead and role(one) == b"master")
+    mine = [name for one, name in documents.items() if one != moving and is_at(wire, one, dead)]
+    target.tell("SETSLOT", slot, "IMPORTING", dead.tell("MYID"))
+    dead.tell("SETSLOT", slot, "MIGRATING", target.tell("MYID"))
+    for key in dead.tell("GETKEYSINSLOT", slot, 1_000):
+        dead.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5_000)
+    wait_until(lambda: dead.ask("WAIT", 1, 100) == 1, "the replica to have all", 30)
+    replica = next(one for one in cluster.nodes if role(one) == b"slave" and one.ask("ROLE")[2] == dead.port)
+    dead.ask("ACL", "SETUSER", "default", "-psync", "-sync")
+    dead.ask("CLIENT", "KILL", "TYPE", "replica")
+    for name in mine:
+        slow.put(name, {"n": 1})
+    dead.kill()
+    try:
+        wait_until(lambda: fates(on_cluster) == {"recommitted": len(mine)}, "all to be there again", 40)
+        assert {1} == {slow.get(name)["n"] for name in mine}
+        before = connections_to(replica)
+        for _ in range(20):
+            slow.put(mine[0], {"n": 2})
+        assert connections_to(replica) - before < 10
+    finally:
+        for one in (target, replica):
+            one.tell("SETSLOT", slot, "NODE", target.tell("MYID"))
+        dead.start()
+        wait_until(cluster.is_whole, "the cluster to be whole", 30)
+
+
+def is_at(wire, partition: int, node) -> bool:
+    """Whether a node has a partition."""
+    return wire.server_of(partition_keys(partition).pending).endswith(f":{node.port}")
+
+
+def connections_to(node) -> int:
+    """How many were ever opened, this one too."""
+    return int(parse_info(node.ask("INFO", "stats"))["total_connections_received"])
+
+
 def fates(pipeline: Pipeline) -> dict[str, int]:
     """What the process has counted of what was lost."""
     counts = pipeline.tallies.read().items()

@@ -147,7 +147,7 @@ def test_no_increment_counts_twice(servers, start, mongo_client):
     users.increment("lost", {"n": 1})
     fail_over(servers, process)
     for _ in range(3):
-        process.pipeline.lost_writes.meet()
+        process.pipeline.lost_writes.meet("")
         wait_until(process.seen_to, "another look", 20)
 
     users.increment("kept", {"n": 1})
@@ -308,6 +308,75 @@ def test_a_primary_that_is_cut_off_and_goes_on(servers, start):
     assert (2, version) == (users.get("ada")["n"], users.read("ada").entry.version)
     assert {"recommitted": 1} == process.fates()
     assert users.put("ada", {"n": 3}).version > version
+
+
+@pytest.fixture
+def followed(servers, tmp_path) -> Iterator[Watched]:
+    """The new primary, once it has died: a third server follows it, and confirms all that it writes."""
+    third = Watched(tmp_path / "third", servers[1])
+    with third:
+        yield third
+
+
+def looks(process: Process, count: int) -> None:
+    """Wait until a process has looked so often at what replicas have."""
+    recovery, seen = process.pipeline.store.recovery, []
+    ask = recovery.replication
+    recovery.replication = lambda: seen.append(1) or ask()
+    wait_until(lambda: len(seen) > count, "the process to look", 30)
+    recovery.replication = ask
+
+
+def test_nothing_is_forgotten_before_versions_leap(servers, start, followed):
+    """A new primary that takes no writes yet cannot say what is lost, although a replica has all that it has."""
+    process = start()
+    users = process.users()
+    users.put("ada", {"n": 1})
+    cut_off(*servers)
+    users.put("ada", {"n": 2})
+    servers[0].kill()
+    servers[1].ask("CONFIG", "SET", "min-replicas-to-write", 2)
+    servers[1].ask("REPLICAOF", "NO", "ONE")
+    process.follow(servers[1])
+    wait_until(lambda: servers[1].ask("WAIT", 1, 100) == 1, "the third server to follow", 30)
+    looks(process, 4)
+    assert not process.pipeline.store.recent.is_empty
+
+    servers[1].ask("CONFIG", "SET", "min-replicas-to-write", 1)
+
+    wait_until(lambda: process.fates() == {"recommitted": 1}, "it to be there again", 20)
+    assert 2 == users.get("ada")["n"]
+    wait_until(lambda: process.pipeline.store.recent.is_empty, "the replica to have told so", 20)
+
+
+def test_what_is_acknowledged_while_some_versions_cannot_leap_is_not_told_to_be_lost(servers, start):
+    """Where one partition may not be touched, a process writes to the others, and meets the new primary later."""
+    process, other = start(), start()
+    users = process.users()
+    users.put("ada", {"n": 0})
+    mine = process.pipeline.store.partition_of("users/s:ada")
+    cut_off(*servers)
+    lost = next(
+        name
+        for name in map(str, range(99))
+        if process.pipeline.store.partition_of(f"users/s:{name}") not in {0, mine}
+    )
+    users.put(lost, {"n": 1})
+    servers[0].kill()
+    all_but_its_term = ("~wb:[^{]*", "~wb:{[^0]}:*", "~wb:{0}:[^t]*")
+    servers[1].ask("ACL", "SETUSER", "default", "resetkeys", *all_but_its_term)
+    servers[1].ask("REPLICAOF", "NO", "ONE")
+    process.follow(servers[1])
+    other.follow(servers[1])
+    users.put("ada", {"n": 1})
+    other.users().put("ada", {"n": 2})
+    looks(process, 2)
+
+    servers[1].ask("ACL", "SETUSER", "default", "allkeys")
+
+    wait_until(process.seen_to, "the process to see to what was lost", 20)
+    assert {"recommitted": 1} == process.fates()
+    assert (2, 1) == (users.get("ada")["n"], users.get(lost)["n"])
 
 
 def test_an_answer_that_comes_after_the_new_primary_was_met(servers, start):

@@ -1,0 +1,91 @@
+"""Versions leap in all that a new primary has, where it is a node of a cluster that has not all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
+
+from writebehind.redis.connections import Command
+from writebehind.redis.keys import Layout
+from writebehind.redis.terms import Terms
+
+INFO = b"role:master\r\nmaster_replid:%s\r\nmaster_replid2:%s\r\n" % (b"b" * 40, b"a" * 40)
+PARTITIONS = 4
+
+
+class Node:
+    """A node that was a replica; `answers` are those to the leap of some partitions, which is 1 of others."""
+
+    def __init__(self, answers: dict[int, object]) -> None:
+        self.answers = answers
+        self.asked: list[int] = []
+
+    def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """Answer them."""
+        return [self._answer(*one) for one in commands]
+
+    def _answer(self, name: str, *arguments: Any) -> object:
+        if name != "EVALSHA":
+            return INFO if name == "INFO" else None
+        partition = int(arguments[2].partition("{")[2].partition("}")[0])
+        self.asked.append(partition)
+        return self.answers.get(partition, 1)
+
+
+@pytest.fixture
+def met() -> list[str]:
+    """Terms that were approached and met, in turn."""
+    return []
+
+
+@pytest.fixture
+def terms(met) -> Terms:
+    return Terms(
+        Layout(PARTITIONS),
+        "shop",
+        approached=lambda term: met.append(f"approached {term[0]}"),
+        met=lambda term: met.append(f"met {term[0]}"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_on_its_way"),
+    [
+        (MovedError("1 127.0.0.1:7001"), False),
+        (ClusterDownError("Hash slot not served"), False),
+        (AskError("1 127.0.0.1:7001"), True),
+        (TryAgainError("Multiple keys request during rehashing of slot"), True),
+    ],
+)
+def test_a_partition_that_is_not_there_keeps_no_other_waiting(terms, met, answer, is_on_its_way):
+    """The connection is kept; a slot that is on its way is looked at again, until it has arrived or stays."""
+    node = Node({1: answer})
+    assert "b" * 40 == terms.greet(node.ask)
+    assert ["approached b", "met b"] == met
+    assert [0, 1, 2, 3] == node.asked
+
+    terms.greet(node.ask)
+    assert [1] * is_on_its_way == node.asked[4:]
+    assert 2 == len(met)
+    node.answers.clear()
+    for _ in range(2):
+        terms.greet(node.ask)
+    assert [1] * is_on_its_way * 2 == node.asked[4:]
+    assert ["met b"] * is_on_its_way == met[2:]
+
+
+@pytest.mark.parametrize(
+    "answer", [ClusterDownError("The cluster is down"), ResponseError("NOREPLICAS Not enough")]
+)
+def test_a_primary_that_takes_no_writes_is_not_met(terms, met, answer):
+    """The connection is used once, and the next one tries it again."""
+    node = Node({1: answer})
+    assert terms.greet(node.ask) is None
+    assert terms.greet(node.ask) is None
+    assert {"approached b"} == set(met)
+    node.answers.clear()
+    assert "b" * 40 == terms.greet(node.ask)
+    assert "met b" == met[-1]
