@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.waiting import wait_until
+from writebehind import Pipeline
 from writebehind.celery.depths import QueueDepths
 from writebehind.cli.status import _queues
 from writebehind.errors import MongoBusyError
 from writebehind.history.points import Point
+from writebehind.monitoring.directory import directory_of
 from writebehind.monitoring.page import Page
 from writebehind.redis import keys
 from writebehind.redis.keys import HISTORY, partition_keys
@@ -142,3 +146,24 @@ def test_figures_of_points_that_nobody_has_recorded_are_passed_over():
     assert {"pending": 3, "persisted_per_second": 1.5} == Point.parse(sound).figures
     for wrong in (b"-3", b"1e18", b"1e300", b"true", b"[1]"):
         assert Point.parse(sound.replace(b",3,", b"," + wrong + b",")) is None
+
+
+def test_reads_of_this_hosts_processes_are_shown(settings, valkey_wire, mongo_client, run):
+    """By a command that counts nothing itself, where they do; else it says where to look."""
+
+    def row() -> str:
+        (line,) = [line for line in run("status").stdout.splitlines() if line.startswith("reads ")]
+        return line.removeprefix("reads").strip()
+
+    assert row().startswith("none counted here: where there are any, look where `up` runs")
+    counting = settings.model_copy(update={"metrics_dir": directory_of(settings)})
+    web = Pipeline(counting, wire=valkey_wire, client=mongo_client)
+    try:
+        users = web.collection("slow")
+        users.put("ada", {"n": 1})
+        users.read("ada")
+        assert "100% of those of this host's processes were answered by Redis" == row()
+        assert 1.0 == json.loads(run("status", "--json").stdout)["hit_ratio"]
+    finally:
+        web.tallies.close()
+        shutil.rmtree(directory_of(settings), ignore_errors=True)

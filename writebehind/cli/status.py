@@ -29,11 +29,13 @@ from writebehind.monitoring.directory import directory_of
 from writebehind.operations.running_here import remedies_here, system_here
 from writebehind.plurals import counted, size_of
 from writebehind.process_remedies import LISTENER_SILENT_S, is_broker_mute, is_unanswered
+from writebehind.reading.reader import ratio_of
 from writebehind.redis.reach import is_away, told_away
 from writebehind.redis.shared.pauses import told as told_pauses
 from writebehind.redis.shared.persisted import RATE_S
 from writebehind.remedies import outrun, told_refusing
 from writebehind.settings.urls import redacted
+from writebehind.tallies.directory import Directory
 from writebehind.times import duration
 
 #: Pending documents that are older than this show that they are not persisted in time, seconds.
@@ -79,6 +81,8 @@ def status(watch: bool, interval: float, as_json: bool) -> None:
                 figures = pipeline.status()
                 to_do = [*figures["to_do"], *here.result()]
                 grave = Severity.CRITICAL.name.lower()
+                if figures["hit_ratio"] is None:
+                    figures["hit_ratio"] = _hit_ratio_here(pipeline)
                 return {**figures, "to_do": sorted(to_do, key=lambda one: one["severity"] != grave)}
 
         if not watch:
@@ -106,6 +110,14 @@ def _to_do_here(pipeline: Pipeline) -> list[dict[str, str]]:
     if state is None:
         return []
     return [asdict(one) for one in remedies_here(pipeline.settings, state, timeout_s=API_PATIENCE_S)]
+
+
+def _hit_ratio_here(pipeline: Pipeline) -> float | None:
+    """That of the processes of this host, by what these have counted, as this one reads nothing; else `None`."""
+    try:
+        return ratio_of(Directory(directory_of(pipeline.settings)).read())
+    except OSError:
+        return None
 
 
 def _rendered(figures: Figures, pipeline: Pipeline) -> RenderableType:
@@ -286,6 +298,16 @@ def _writes(figures: Mapping[str, Any]) -> Row:
     return f"{totals['acknowledged']} acknowledged{': ' if became else ''}{became}", True
 
 
+def _reads(figures: Mapping[str, Any]) -> Row:
+    """The reads of this host's processes, as far as it is known where these count."""
+    if (ratio := figures["hit_ratio"]) is not None:
+        return f"{ratio:.0%} of those of this host's processes were answered by Redis", True
+    return (
+        "none counted here: where there are any, look where `up` runs, or with its WRITEBEHIND_METRICS_DIR",
+        True,
+    )
+
+
 def _waiting(broker: Mapping[str, Any] | None) -> str:
     """The messages that wait in queues, where somebody has looked."""
     queues = broker["queues"] if broker else {}
@@ -430,6 +452,7 @@ _ROWS: Final[Sequence[tuple[str, str, Callable[[Mapping[str, Any]], Row]]]] = (
         lambda figures: (f"{figures['flushed_per_second']:.1f} documents a second, in the last {RATE_S} s", True),
     ),
     ("writes", "totals", _writes),
+    ("reads", "hit_ratio", _reads),
     ("dead letters", "dead_letters", _dead),
     ("MongoDB", "breaker", _mongodb),
     ("workers", "workers", _workers),

@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
@@ -24,6 +24,7 @@ from writebehind.redis.store import Store
 from writebehind.sequences import grouped
 from writebehind.settings.collection import CollectionSettings
 from writebehind.tallies import families
+from writebehind.tallies.files import Series
 from writebehind.tallies.meters import Meter, Meters
 from writebehind.tallies.tallies import Tallies
 
@@ -244,17 +245,12 @@ class Reader:
 
         Without a directory of counts these are the reads of this process.
         """
-        reads: Counter[str] = Counter()
         try:
             counts = self._tallies.read()
         except OSError as error:
             log.debug("the counts of this host's processes cannot be read: %s", error)
             return None
-        for (family, labels), numbers in counts.items():
-            if family == families.READS.name:
-                _, source = labels
-                reads[source] += int(numbers[0])
-        return hit_ratio(reads)
+        return ratio_of(counts)
 
     def check(self) -> None:
         """See that this Redis holds the documents of this process's database, where it looks for them.
@@ -319,3 +315,13 @@ class Reader:
         reads = self._revalidation.serve(ids[0].collection, looked_at, settings)
         entries = {member: entry for member, (entry, _) in cached.items()}
         return entries | {member: read.entry for member, read in reads.items()}
+
+
+def ratio_of(counts: Mapping[Series, Sequence[float]]) -> float | None:
+    """The part of the reads that Redis has answered, by what processes have counted; `None` for no reads."""
+    reads: Counter[str] = Counter()
+    for (family, labels), numbers in counts.items():
+        if family == families.READS.name:
+            _, source = labels
+            reads[source] += int(numbers[0])
+    return hit_ratio(reads)

@@ -21,12 +21,13 @@ from writebehind.tallies.tallies import Tallies
 def test_a_directory_in_which_processes_count(tmp_path):
     """It is in order, and so is one that is not there yet, or in which nobody counts any more."""
     path = tmp_path / "some" / "counts"
-    assert (Level.OK, f"no process of this host has counted in {path}") == told(path)
+    assert (Level.OK, f"no process of this host has counted in {path}{counts._ELSEWHERE}") == told(path)
+    assert "its WRITEBEHIND_METRICS_DIR" in counts._ELSEWHERE
     tallies = Tallies(path)
     tallies.add(families.WRITES, ("users",))
     assert (Level.OK, f"1 process in {path}") == told(path)
     tallies.close()
-    assert (Level.OK, f"nobody counts in {path} now") == told(path)
+    assert (Level.OK, f"nobody counts in {path} now{counts._ELSEWHERE}") == told(path)
 
 
 def told(path) -> tuple[Level, str]:
@@ -82,7 +83,7 @@ def test_the_directory_is_the_one_of_the_processes(settings, tmp_path, monkeypat
 def test_the_doctor_looks_at_it(patient, tmp_path):
     """It is one of all findings, also where no temporary directory can be had."""
     patient.settings = patient.settings.model_copy(update={"metrics_dir": tmp_path})
-    assert [f"nobody counts in {tmp_path} now"] == [one.found for one in counts.check(patient)]
+    assert [f"nobody counts in {tmp_path} now{counts._ELSEWHERE}"] == [one.found for one in counts.check(patient)]
 
 
 def test_the_directory_of_what_was_seen_last(patient, tmp_path, monkeypatch):

@@ -16,6 +16,9 @@ from writebehind.tallies.files import SIZE
 
 _ADVICE = "no page shows what processes of this host count: {}, or set WRITEBEHIND_METRICS_DIR to another one"
 
+#: What is said where nobody counts.
+_ELSEWHERE = "; where `up` runs in another directory, look from there, or with its WRITEBEHIND_METRICS_DIR"
+
 
 def check(pipeline: Pipeline) -> Iterator[Finding]:
     """Whether processes of this host can count there, and this user may read it; and keep what they saw last."""
@@ -39,12 +42,14 @@ def counts(path: Path) -> Finding:
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             found = f"{path} is not there, and cannot be made in {above}"
             return warning("counts", found, _ADVICE.format("make it"))
-        return ok("counts", f"no process of this host has counted in {path}")
+        return ok("counts", f"no process of this host has counted in {path}{_ELSEWHERE}")
     except OSError as error:
         return warning("counts", f"{path} cannot be read: {error}", _ADVICE.format("see that it is a directory"))
     return _fault(path, damaged) or ok(
         "counts",
-        f"{counted(living, 'process', 'processes')} in {path}" if living else f"nobody counts in {path} now",
+        f"{counted(living, 'process', 'processes')} in {path}"
+        if living
+        else f"nobody counts in {path} now{_ELSEWHERE}",
     )
 
 
