@@ -93,7 +93,7 @@ redis: ## fetch Redis for the tests on it into .redis, on Debian and Ubuntu
 ERLANG := base asn1 crypto public-key mnesia runtime-tools ssl eldap inets os-mon parsetools syntax-tools tools xmerl
 
 # As Prometheus. Erlang's script names the place where Debian installs it.
-rabbitmq: ## fetch RabbitMQ and Erlang for the tests with this broker into .rabbitmq, on Debian and Ubuntu
+rabbitmq: ## fetch RabbitMQ and Erlang for the tests with this broker into .rabbitmq, on Debian and Ubuntu; python -m tests.rabbitmq runs it
 	@rm -rf .rabbitmq && mkdir .rabbitmq && cd .rabbitmq \
 	  && apt-get download --quiet --quiet rabbitmq-server $(ERLANG:%=erlang-%) \
 	  && for one in *.deb; do dpkg-deb --extract $$one . || exit; done && rm -- *.deb \

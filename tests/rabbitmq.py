@@ -1,14 +1,21 @@
-"""RabbitMQ of Debian's packages `rabbitmq-server` and `erlang-*`, fetched by `make rabbitmq`, or installed."""
+"""RabbitMQ of Debian's packages `rabbitmq-server` and `erlang-*`, fetched by `make rabbitmq`, or installed.
+
+`python -m tests.rabbitmq 5672` runs a node by hand.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+import click
 import pytest
 from amqp import Connection
 from amqp.exceptions import NotFound
@@ -111,3 +118,19 @@ class RabbitMQ(EmbeddedServer):
         except OSError:
             return None
         return self.pid
+
+
+def main() -> None:
+    """Run a node until Ctrl-C, on the port that is named or a free one; what it has goes with it."""
+    if SCRIPT is None:
+        sys.exit("RabbitMQ is not installed: `make rabbitmq` fetches it on Debian")
+    stops = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    with tempfile.TemporaryDirectory() as directory, RabbitMQ(Path(directory), port) as server:
+        click.echo(f"export BROKER_URL={server.url}")
+        signal.sigwait(stops)
+
+
+if __name__ == "__main__":
+    main()

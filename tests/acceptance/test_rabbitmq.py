@@ -31,6 +31,7 @@ from writebehind.celery.checks import broker as check_broker
 from writebehind.celery.depths import QueueDepths
 from writebehind.local.embedded import free_port
 from writebehind.local.procfile import default_procfile
+from writebehind.local.supervisor import bound_to_parent
 
 pytestmark = [pytest.mark.acceptance, needs_rabbitmq]
 
@@ -297,6 +298,17 @@ def test_a_frozen_broker_holds_no_write_up(system, rabbitmq):
     system.wait_until_drained(60)
     assert written == system.stored_versions("frozen")
     wait_until(lambda: persists_soon(system), "hints that are carried out", 60)
+
+
+def test_a_node_is_run_by_hand():
+    """It says where it is, and ends with Ctrl-C."""
+    command = bound_to_parent([sys.executable, "-m", "tests.rabbitmq"])
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as node:
+        assert node.stdout is not None
+        url = node.stdout.readline().removeprefix("export BROKER_URL=").strip()
+        (found,) = check_broker(SimpleNamespace(settings=load_settings(broker_url=url)))
+        node.send_signal(signal.SIGINT)
+        assert ("answers", 0) == (found.found, node.wait(60))
 
 
 def test_messages_that_wait_are_counted(rabbitmq, system):
