@@ -11,29 +11,37 @@ import pytest
 
 import web.hot_path
 from tests.tiers import examples
+from tests.topologies import Cluster, EveryWire, NamedServers
 from tests.unit.web.requests import OF_KEYS, requests
 from tests.unit.web.server.test_hot_path import Way, check_same, is_replayed, keyed, nothing, without_mongodb
 from web.hot_path import HotPath
 from writebehind.access import refused
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.logs.setup import ACCESS
-from writebehind.redis.connections import connection_pool
-from writebehind.redis.wire import Wire
+from writebehind.redis.topology.opening import open_servers
 
 pytestmark = pytest.mark.one_server("two servers of its own")
 
 
+@pytest.fixture(params=["one", "named", "cluster"])
+def redis(request, tmp_path) -> Iterator[str]:
+    """The Redis of whoever answers in the loop: one server, or several."""
+    kinds = {"one": EmbeddedRedis, "named": NamedServers, "cluster": Cluster}
+    with kinds[request.param](tmp_path / "one") as servers:
+        yield servers.url
+
+
 @pytest.fixture
-def ways(tmp_path, monkeypatch, caplog) -> Iterator[tuple[Way, Way]]:
+def ways(tmp_path, monkeypatch, caplog, redis) -> Iterator[tuple[Way, Way]]:
     """One that answers in the loop what it can, and one by Flask alone, each with a Redis of its own."""
     monkeypatch.setattr(web.hot_path, "_SIGNALS", ())  # a fixture of all tests listens to them
     monkeypatch.chdir(tmp_path)
     caplog.set_level(logging.INFO, ACCESS)
     monkeypatch.setattr(refused.Allowance, "take", lambda _: True)  # nothing that is made meanwhile keeps it
-    with EmbeddedRedis(tmp_path / "one") as one, EmbeddedRedis(tmp_path / "other") as other:
+    with EmbeddedRedis(tmp_path / "other") as other:
         both = tuple(
-            Way(tmp_path / name, is_hot=is_hot, wire=Wire(connection_pool(server.url, 5_000)))
-            for name, is_hot, server in (("hot", True, one), ("flask", False, other))
+            Way(tmp_path / name, is_hot=is_hot, wire=EveryWire(open_servers(url, 5_000)))
+            for name, is_hot, url in (("hot", True, redis), ("flask", False, other.url))
         )
         yield both
         for way in both:

@@ -139,9 +139,6 @@ class Cache:
         """
         seen = self._layout.view
         key = self.key(member)
-        server = self._wire.direct(key)
-        if server is None or self._layout.view is not seen:  # another thread may have learned of a division
-            return None
         most = BODY_AT + most_bytes
 
         def decide(answers: list[Any]) -> T:
@@ -150,7 +147,8 @@ class Cache:
                 raise UndecidedError
             return conclude(Entry.shown(value), ttl_ms)
 
-        return RoundTrip(server, (("GETRANGE", key, 0, most), ("PTTL", key)), decide)
+        trip = self._wire.read_trip(key, (("GETRANGE", key, 0, most), ("PTTL", key)), decide)
+        return trip if self._layout.view is seen else None  # another thread may have learned of a division
 
     def get_many_with_ttl(self, members: Sequence[str], timed: Sequence[str]) -> dict[str, tuple[Entry, int]]:
         """The entries that are there, in one round trip, with the TTLs in ms of those `timed`; the others have -1.

@@ -194,6 +194,10 @@ class Connections:
         """
         return self.answers(self.send(commands))
 
+    def prepared(self, commands: Sequence[Command]) -> Sequence[Command]:
+        """Commands as they are sent to this server."""
+        return commands
+
     def send(self, commands: Sequence[Command]) -> Sent:
         """Send commands, so that others may be sent elsewhere before `answers` waits. Raises as `exchange`."""
         about_to_wait()

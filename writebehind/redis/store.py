@@ -396,8 +396,8 @@ class Store:
         return commits
 
     def is_direct(self) -> bool:
-        """Whether all it takes is to send commands to one server."""
-        return self._wire.direct(keys.COUNTERS) is not None
+        """Whether it is known where everything is, so that all it takes is to send commands there."""
+        return self._wire.way(keys.COUNTERS) is not None
 
     def commit_trip(
         self,

@@ -11,8 +11,11 @@ from typing import Any, NoReturn, TypeVar
 
 from redis import ConnectionPool
 from redis.exceptions import (
+    AskError,
+    ClusterDownError,
     NoScriptError,
     ResponseError,
+    TryAgainError,
 )
 
 from writebehind.errors import (
@@ -28,8 +31,9 @@ from writebehind.redis.refusals import check_served, raise_refused
 from writebehind.redis.round_trip import RoundTrip, UndecidedError
 from writebehind.redis.scripts import Script, script
 from writebehind.redis.topology.dividing import Dividing
+from writebehind.redis.topology.guard import CHECK
 from writebehind.redis.topology.lookout import Lookout
-from writebehind.redis.topology.routing import Answered, OneServer, Servers, Then, exchange_at
+from writebehind.redis.topology.routing import Answered, OneServer, Servers, Then, Way, exchange_at
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +41,8 @@ T = TypeVar("T")
 #: The keys and the arguments of one step.
 Call = tuple[Sequence[str], Sequence[Any]]
 
+#: Answers of a server that has not carried a step out, as it does not know it, or has not what it is about.
+_NOT_HERE = (NoScriptError, AskError, TryAgainError, ClusterDownError)  # MovedError is an AskError
 #: So many characters of names are told.
 _MOST_SHOWN = 500
 
@@ -117,9 +123,29 @@ class Wire:
         """Connections to the server that has a key, which ask nothing before what is done. Raises as `on_each`."""
         return self._servers.place(key)
 
-    def direct(self, key: str) -> Connections | None:
-        """The server that has a key where all it takes is to send commands there; `None` where it takes a look."""
-        return None if time.monotonic() > self._lookout.due else self._servers.direct(key)
+    def way(self, key: str) -> Way | None:
+        """The way to what a key names, where it takes no look."""
+        return None if time.monotonic() > self._lookout.due else self._servers.way(key)
+
+    def read_trip(
+        self, key: str, commands: Sequence[Command], conclude: Callable[[list[Any]], T]
+    ) -> RoundTrip[T] | None:
+        """Commands with that key which only read, in two halves; `None` where it may take more than a round trip.
+
+        The second half gets the answers, errors too, and leaves to a thread what these do not decide.
+        """
+        way = self.way(key)
+        if way is None:
+            return None
+        if way.epoch is None:
+            return RoundTrip(way.server, commands, conclude)
+
+        def decide(answers: list[Any]) -> T:
+            if answers.pop() != way.epoch:
+                raise UndecidedError
+            return conclude(answers)
+
+        return RoundTrip(way.server, (*commands, CHECK), decide)
 
     def step_trip(
         self, step: Script, call: Call, conclude: Callable[[Any], T], lost: Callable[[RedisUnavailableError], Any]
@@ -128,20 +154,20 @@ class Wire:
 
         `None` where it may take more than a round trip.
         """
-        server = self.direct(call[0][0])
-        if server is None:
+        way = self.way(call[0][0])
+        if way is None:
             return None
         sent = _sent(step, call)
 
         def decide(answers: list[Any]) -> T:
             (answer,) = answers
-            if isinstance(answer, NoScriptError):
+            if isinstance(answer, _NOT_HERE):
                 raise UndecidedError
             if isinstance(answer, ResponseError):
                 raise UndecidedError(partial(self._raise_refusal, sent, answer))
             return conclude(answer)
 
-        return RoundTrip(server, (sent,), decide, lost)
+        return RoundTrip(way.server, way.server.prepared((sent,)), decide, lost)
 
     def look_again(self) -> None:
         """Find out where everything is, after that was changed. Raises as `on_each`."""

@@ -24,7 +24,7 @@ from writebehind import forks
 from writebehind.errors import RedisUnavailableError, told
 from writebehind.logs.states import StateLog
 from writebehind.redis.connections import Command, Connections, Greeting
-from writebehind.redis.topology.routing import Answered, Several, Then, exchange_at, in_order, key_of, tag
+from writebehind.redis.topology.routing import Answered, Several, Then, Way, exchange_at, in_order, key_of, tag
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,19 @@ class Cluster(Several):
                 raise RedisUnavailableError("Redis Cluster has nobody for a slot", inner=f"slot {slot}")
             place = of_slot[0].host, of_slot[0].port
         return self._to(place)
+
+    def way(self, key: str) -> Way | None:
+        """As `Servers` says."""
+        if self._map is None or self._stale:
+            return None
+        slot = _slot(tag(key))
+        if (place := self._moved.get(slot)) is None:
+            of_slot = self._map.nodes_manager.slots_cache.get(slot)
+            if not of_slot:
+                return None
+            place = of_slot[0].host, of_slot[0].port
+        server = self._connections.get(place)
+        return None if server is None else Way(server)
 
     def servers(self) -> Sequence[Connections]:
         """As `Servers` says."""

@@ -23,7 +23,7 @@ from writebehind.redis.connections import Command, Connections, Greeting
 from writebehind.redis.keys import Layout, Named, View, partition_keys
 from writebehind.redis.reach import is_away
 from writebehind.redis.topology.guard import frozen_key, place_of, reads, until_divided
-from writebehind.redis.topology.routing import STEPS, Answered, Servers, Then, in_order, keys_of
+from writebehind.redis.topology.routing import STEPS, Answered, Servers, Then, Way, in_order, keys_of
 
 #: A partition that is just being divided is waited for so long, seconds.
 WAITS_S = 1.5
@@ -156,7 +156,7 @@ class Dividing:
         """As `Servers` says."""
         return self.inner.place(key)
 
-    def direct(self, _key: str) -> Connections | None:
+    def way(self, _key: str) -> Way | None:
         """As `Servers` says: the key may be another one by then."""
         return None
 

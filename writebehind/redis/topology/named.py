@@ -18,7 +18,7 @@ from writebehind.redis.keys import SERVER
 from writebehind.redis.topology.guard import CHECK, HOME, guarded, place_of, reads
 from writebehind.redis.topology.moving import arrive
 from writebehind.redis.topology.record import Assignment, ServerRecord
-from writebehind.redis.topology.routing import Answered, Several, Then, exchange_at, in_order, key_of
+from writebehind.redis.topology.routing import Answered, Several, Then, Way, exchange_at, in_order, key_of
 
 #: While nobody has a partition, as it is just moving, who needs it looks again after this, seconds.
 LOOK_AGAIN_S = 0.01
@@ -27,13 +27,17 @@ LOOK_AGAIN_S = 0.01
 class NamedServer(Connections):
     """Connections to one of the servers, which refuses what is not on it."""
 
+    def prepared(self, commands: Sequence[Command]) -> Sequence[Command]:
+        """As `Connections` says."""
+        return [guarded(one) for one in commands]
+
     def send(self, commands: Sequence[Command]) -> Sent:
         """As `Connections` says."""
-        return super().send([guarded(one) for one in commands])
+        return super().send(self.prepared(commands))
 
     def over(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
         """As `Connections` says."""
-        return super().over(connection, [guarded(one) for one in commands])
+        return super().over(connection, self.prepared(commands))
 
 
 class Named(Several):
@@ -71,6 +75,17 @@ class Named(Several):
     def place(self, key: str) -> Connections:
         """As `Servers` says."""
         return self._known().server_of(place_of(key))
+
+    def way(self, key: str) -> Way | None:
+        """As `Servers` says."""
+        if (known := self._map) is None:
+            return None
+        try:
+            server = known.server_of(place_of(key))
+        except ForeignRedisError:
+            return None
+        epoch = known.epochs[server.name]
+        return None if epoch is None else Way(server, epoch)
 
     def servers(self) -> Sequence[Connections]:
         """As `Servers` says."""

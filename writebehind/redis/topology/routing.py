@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from writebehind.errors import RedisUnavailableError, without_frames
 from writebehind.logs.states import StateLog
@@ -15,6 +15,19 @@ from writebehind.redis.topology.guard import reads
 Then = Callable[[str], Sequence[Command]]
 #: The name of a server, and its answer to the last of these.
 Answered = tuple[str, Any]
+
+
+class Way(NamedTuple):
+    """The way to what a key names, as far as is known.
+
+    Attributes:
+        server: that has it.
+        epoch: what the server's answer to `CHECK` must be for what was read with it to hold; `None` where it holds
+            anyway.
+    """
+
+    server: Connections
+    epoch: bytes | None = None
 
 
 class Servers(Protocol):
@@ -45,8 +58,8 @@ class Servers(Protocol):
     def place(self, key: str) -> Connections:
         """The server that has a key."""
 
-    def direct(self, key: str) -> Connections | None:
-        """The same where all it takes is to send commands there; `None` where it may take more."""
+    def way(self, key: str) -> Way | None:
+        """The way there without a wait; `None` where it takes a look. Something else may be there by now."""
 
     def servers(self) -> Sequence[Connections]:
         """Every server that has keys, for what is asked of each. Raises as `exchange`."""
@@ -75,6 +88,7 @@ class OneServer:
     def __init__(self, connections: Connections) -> None:
         """Speak over these connections."""
         self._all = (connections,)
+        self._way = Way(connections)
         self.outage = connections.outage
         self.exchange = connections.exchange
         self.close = connections.close
@@ -89,7 +103,9 @@ class OneServer:
         """As `Servers` says."""
         return self._all[0]
 
-    direct = place
+    def way(self, _key: str) -> Way:
+        """As `Servers` says."""
+        return self._way
 
     def servers(self) -> Sequence[Connections]:
         """As `Servers` says."""
@@ -119,9 +135,9 @@ class Several(ABC):
     def place(self, key: str) -> Connections:
         """As `Servers` says."""
 
-    def direct(self, _key: str) -> Connections | None:
-        """As `Servers` says: it may have moved to another one."""
-        return None
+    @abstractmethod
+    def way(self, key: str) -> Way | None:
+        """As `Servers` says."""
 
     @abstractmethod
     def servers(self) -> Sequence[Connections]:
