@@ -250,6 +250,10 @@ class NoReplicasError(RedisNotReadyError):
     """Redis takes no writes, as too few of its replicas keep up. What was sent was not carried out."""
 
 
+class UncoveredError(RedisNotReadyError):
+    """No node of the Redis Cluster has the slot of the partition."""
+
+
 class TokenKeysError(UnavailableError):
     """The keys of the issuer of tokens are not known yet."""
 

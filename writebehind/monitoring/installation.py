@@ -93,7 +93,7 @@ def _look(pipeline: Pipeline) -> tuple[Totals, Facts, Mapping[str, Any], Sequenc
 
 def _up(facts: Facts, sample: LoadSample) -> dict[str, bool]:
     """Whether each server answers, by its name."""
-    return dict.fromkeys(facts, True) | dict.fromkeys(sample.away, False)
+    return dict.fromkeys(facts, True) | dict.fromkeys(filter(None, sample.away), False)
 
 
 def _one(family: Family, value: float | None) -> Iterator[Metric]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import RedisNotReadyError, RedisUnavailableError
 from writebehind.mongodb.sink import Sink
 from writebehind.reading.freshness import fresh_ms
 from writebehind.reading.loader import Loader
@@ -273,18 +273,26 @@ class Reader:
         except RedisUnavailableError as error:
             if not settings.may_bypass(error):
                 raise
-            found = self._of_others(ids, settings) if is_away(error) else {}
+            found = self._of_others(ids, settings, error) if is_away(error) else {}
             left = [one for one in ids if one.member not in found]
             entries = self._sink.find_many(left) if left else []
             self.count_reads(left, Source.BYPASS, len(entries))
             found |= {one.member: entry for one, entry in zip(left, entries, strict=True)}
             return [found[one.member] for one in ids], {one.member for one in left}
 
-    def _of_others(self, ids: Sequence[DocumentId], settings: CollectionSettings) -> dict[str, Entry]:
-        """Those of several documents whose servers answer, where not all of them are on one."""
+    def _of_others(
+        self, ids: Sequence[DocumentId], settings: CollectionSettings, failed: RedisUnavailableError
+    ) -> dict[str, Entry]:
+        """Those of several documents whose servers answer, where not all of them are on one.
+
+        A server that does not serve one partition, as it answers, may serve others.
+        """
         found: dict[str, Entry] = {}
-        by_server = grouped(ids, lambda one: self._store.server_of_member(one.member))
-        for some in by_server.values() if len(by_server) > 1 else ():
+        if isinstance(failed, RedisNotReadyError):
+            apart = [*grouped(ids, lambda one: self._store.partition_of(one.member)).values()]
+        else:
+            apart = [*grouped(ids, lambda one: self._store.server_of_member(one.member)).values()]
+        for some in apart if len(apart) > 1 else ():
             try:
                 entries = self.get_many(some, settings)
             except RedisUnavailableError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from writebehind.errors import NoReplicasError, RedisNotReadyError, RedisUnavailableError
+from writebehind.errors import NoReplicasError, RedisNotReadyError, RedisUnavailableError, UncoveredError
 from writebehind.plurals import counted
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Standing:
 
 def is_away(error: RedisUnavailableError) -> bool:
     """Whether an error says that a server does not answer, or cannot serve now, rather than anything else."""
-    return type(error) in {RedisUnavailableError, RedisNotReadyError, NoReplicasError}
+    return type(error) in {RedisUnavailableError, RedisNotReadyError, NoReplicasError, UncoveredError}
 
 
 def known(servers: MaybeSeveral, look: Callable[[], T], otherwise: T) -> T:
@@ -62,7 +62,7 @@ def listed_away(away: Mapping[str, Sequence[int]]) -> list[dict[str, Any]]:
 def told_away(away: Mapping[str, Sequence[int]]) -> str:
     """Servers that do not answer while others do, by their names, and how many partitions each has; for people.
 
-    '' is for all nodes of a cluster, where nobody is to be told their addresses.
+    '' is for all nodes of a cluster, where nobody is to be told their addresses, and for slots that no node has.
     """
     return "; ".join(
         f"{f'server {name}' if name else 'part of the cluster'} does not answer, which has "

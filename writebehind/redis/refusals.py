@@ -72,11 +72,21 @@ def check_served(answers: Sequence[Any]) -> list[int]:
             raise RedisFullError from answer
         if isinstance(answer, NoPermissionError) or _FORBIDDEN.search(str(answer)):
             raise RedisForbidsError(inner=f"{answer}; {_RIGHTS}") from answer
-        if isinstance(answer, _NOT_NOW_CLASSES) or str(answer).startswith(_NOT_NOW) or _KILLED in str(answer):
-            raise not_ready(str(answer)) from answer
+        if error := not_now(answer):
+            raise error from answer
         if _MISTYPED in str(answer):
             mistyped.append(at)
     return mistyped
+
+
+def not_now(answer: Any) -> RedisNotReadyError | None:
+    """The error for an answer by which a server says "not now"; `None` for another answer."""
+    if not isinstance(answer, ResponseError):
+        return None
+    words = str(answer)
+    if isinstance(answer, _NOT_NOW_CLASSES) or words.startswith(_NOT_NOW) or _KILLED in words:
+        return not_ready(words)
+    return None
 
 
 def not_ready(words: str) -> RedisNotReadyError:

@@ -293,16 +293,19 @@ class Store:
     def standing(self) -> Standing:
         """The servers that do not answer, or take no writes, while others do.
 
+        Slots that no node of a cluster has are those of a server ''.
+
         Raises:
             RedisUnavailableError: none answers.
         """
         answers = {name: probed for name, (probed,) in self._wire.on_each([("EVAL", PROBE, 0)]).items()}
         silent = [name for name, probed in answers.items() if isinstance(probed, RedisUnavailableError)]
         refused = {name: words for name, probed in answers.items() if (words := refusal(probed))}
-        of = self.servers_of(range(self.partitions)) if silent or refused else {}
+        of = self.servers_of(range(self.partitions)) if silent or refused or len(answers) > 1 else {}
         do_all = len(silent) + len(refused) == len(answers)
+        nobody = [""] if "" in of and len(answers) > 1 else []
         return Standing(
-            away={name: of.get(name, []) for name in silent},
+            away={name: of.get(name, []) for name in (*silent, *nobody)},
             refusing={} if do_all else {name: of.get(name, []) for name in refused},
             refuses=next(iter(refused.values())) if refused and do_all else "",
         )

@@ -21,13 +21,14 @@ from redis.exceptions import (
 from writebehind.errors import (
     MistypedKeyError,
     RedisUnavailableError,
+    UncoveredError,
     without_frames,
 )
 from writebehind.logs.events import OTHER_HANDS
 from writebehind.redis.connections import Command, Connections, Greeting
 from writebehind.redis.keys import COUNTERS, Layout, View, type_of
 from writebehind.redis.reach import is_away
-from writebehind.redis.refusals import check_served, raise_refused
+from writebehind.redis.refusals import check_served, not_now, raise_refused
 from writebehind.redis.round_trip import RoundTrip, UndecidedError
 from writebehind.redis.scripts import Script, script
 from writebehind.redis.topology.dividing import Dividing
@@ -109,7 +110,10 @@ class Wire:
 
     def at(self, server: str, *command: Any) -> Any:
         """`call` on a server, by the name that `on_each` has for it."""
-        (answer,) = next(one for one in self._servers.servers() if one.name == server).exchange((command,))
+        of_name = next((one for one in self._servers.servers() if one.name == server), None)
+        if of_name is None:
+            raise UncoveredError
+        (answer,) = of_name.exchange((command,))
         check_served((answer,))
         if isinstance(answer, ResponseError):
             raise answer
@@ -174,8 +178,11 @@ class Wire:
         self._servers.look_again()
 
     def server_of(self, key: str) -> str:
-        """The name of the server that has a key. Raises as `on_each`."""
-        return self._servers.place(key).name
+        """The name of the server that has a key; '' where none has, of a cluster. Raises as `on_each`."""
+        try:
+            return self._servers.place(key).name
+        except UncoveredError:
+            return ""
 
     def scan(self, cursor: bytes, *, match: str, count: int) -> tuple[bytes, list[bytes]]:
         """About `count` keys from a cursor on, and the cursor of the next: b'0' after the last of the last server.
@@ -225,9 +232,22 @@ class Wire:
         return answers
 
     def calls_answered(self, commands: Sequence[Command]) -> list[Any]:
-        """`calls`, with `None` as answer of a server that does not answer while others do. Raises as `calls`."""
-        answers = [None if isinstance(one, RedisUnavailableError) else one for one in self.exchange(commands)]
-        self._see_served(commands, answers)
+        """`calls_each`, with `None` in the place of errors. Raises as `calls`."""
+        return [None if isinstance(one, RedisUnavailableError) else one for one in self.calls_each(commands)]
+
+    def calls_each(self, commands: Sequence[Command]) -> list[Any]:
+        """`calls`, with an error as answer of a server that does not answer, or serve it now, while others do.
+
+        Raises:
+            RedisUnavailableError: none does; or one refuses a command for another reason.
+        """
+        answers = self.exchange(commands)
+        if len(self._servers.known()) > 1:
+            answers = [not_now(one) or one for one in answers]
+        missing = [one for one in answers if isinstance(one, RedisUnavailableError)]
+        if missing and len(missing) == len(answers):
+            raise missing[0]
+        self._see_served(commands, [None if isinstance(one, RedisUnavailableError) else one for one in answers])
         return answers
 
     def run_many_answered(self, step: Script, calls: Sequence[Call]) -> list[Any]:

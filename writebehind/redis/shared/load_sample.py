@@ -25,6 +25,7 @@ from writebehind.redis.shared.record import Record
 from writebehind.redis.topology.assigned import is_recorded, misfit_of
 from writebehind.redis.topology.record import ServerRecord
 from writebehind.redis.wire import Wire, time_ms
+from writebehind.sequences import grouped
 
 #: How old a sample may be, seconds.
 SAMPLE_EVERY_S = 1.0
@@ -65,7 +66,8 @@ class LoadSample:
         servers: the same of each server by its name, where there are several; what it says of memory and of
             promises is then true of each of them, which is what the fullest and the weakest say.
         server_of: the names of the servers that the partitions are on, where there are several.
-        away: the partitions of servers that do not answer while others do, by the servers' names.
+        away: the partitions of servers that do not answer, or serve them, while others do, by the servers' names;
+            '' has those of slots that no node of a cluster has.
         file_fails: whether one of them could not write its append-only file, and so refuses writes.
         refuses: the words by which one of them refuses whatever is written, though it answers; '' where none does,
             or none was asked.
@@ -228,9 +230,10 @@ def take(
     asked = [("TIME",), ("INFO",), ("COMMAND", "INFO", "WAITAOF"), ("HGETALL", keys.SERVER)]
     about = wire.on_each([*asked, ("EVAL", PROBE, 0)] if probes else asked)
     clocks = [time_ms(clock) for clock, *_ in about.values() if isinstance(clock, list)]
-    partitions = [partition_keys(one) for one in layout.in_use()]
+    in_use = [*layout.in_use()]
+    partitions = [partition_keys(one) for one in in_use]
     size = len(partitions)
-    owned, divided, breaker, paused, flushed, *counts = wire.calls_answered(
+    owned, divided, *found = wire.calls_each(
         [
             ("GET", keys.DATABASE),
             ("GET", keys.PARTITIONS),
@@ -243,11 +246,11 @@ def take(
             *(("SMEMBERS", of.crowded) for of in partitions),
         ]
     )
+    breaker, paused, flushed, *counts = (None if isinstance(one, RedisUnavailableError) else one for one in found)
     pending, dead_counts, dead, crowded = (counts[at * size : (at + 1) * size] for at in range(4))
     away = {name for name, (_, info, *_) in about.items() if isinstance(info, RedisUnavailableError)}
-    is_lost = [bool(away) and wire.server_of(key) in away for key in (keys.DATABASE, keys.PARTITIONS)]
-    owner = owners.known() if is_lost[0] else owners.read(owned)
-    division = divisions.known() if is_lost[1] else divisions.read(divided)
+    owner = owners.known() if isinstance(owned, RedisUnavailableError) else owners.read(owned)
+    division = divisions.known() if isinstance(divided, RedisUnavailableError) else divisions.read(divided)
     size = layout.partitions  # as the record says by now
     records = {name: ServerRecord.parse(one) for name, (_, _, _, one, *_) in about.items() if name not in away}
     wrong = misfit_of(wire.names, records)
@@ -270,12 +273,16 @@ def take(
     if len(about) == 1:
         return next(iter(servers.values()))
     server_of = tuple(wire.server_of(of.pending) for of in layout.all())
+    # Of a server that answers a node of a cluster may say that it does not serve some of its partitions.
+    unserved = {at for at, count in zip(in_use, pending, strict=True) if count is None and at < len(server_of)}
+    unserved |= {at for at, one in enumerate(server_of) if one in away}
+    of_silent: dict[str, list[int]] = {one: [] for one in sorted(away)}
     return replace(
         whole_of_all,
         **_together(servers),
         servers=servers,
         server_of=server_of,
-        away={name: [at for at, one in enumerate(server_of) if one == name] for name in about if name in away},
+        away=of_silent | grouped(sorted(unserved), server_of.__getitem__),
     )
 
 

@@ -21,7 +21,7 @@ from redis.exceptions import (
 )
 
 from writebehind import forks
-from writebehind.errors import RedisUnavailableError, told
+from writebehind.errors import RedisUnavailableError, UncoveredError, told, without_frames
 from writebehind.logs.states import StateLog
 from writebehind.redis.connections import Command, Connections, Greeting
 from writebehind.redis.topology.routing import Answered, Several, Then, Way, exchange_at, in_order, key_of, tag
@@ -86,7 +86,7 @@ class Cluster(Several):
             of_slot = nodes.nodes_manager.slots_cache.get(slot)
             if not of_slot:
                 self._stale = True
-                raise RedisUnavailableError("Redis Cluster has nobody for a slot", inner=f"slot {slot}")
+                raise UncoveredError(inner=f"slot {slot}")
             place = of_slot[0].host, of_slot[0].port
         return self._to(place)
 
@@ -173,17 +173,20 @@ class Cluster(Several):
         sent: list[Command] = []
         ours: list[int] = []
         by_place: dict[Connections, list[int]] = {}
+        nowhere: dict[int, RedisUnavailableError] = {}
         for at, command in enumerate(commands):
-            place = asked[at]
-            to = self._to(place) if place else self.place(key_of(command))
-            group = by_place.setdefault(to, [])
-            if place:
-                group.append(len(sent))
+            if place := asked[at]:
+                by_place.setdefault(self._to(place), []).append(len(sent))
                 sent.append(("ASKING",))
+            try:
+                by_place.setdefault(self._to(place) if place else self.place(key_of(command)), []).append(
+                    len(sent)
+                )
+            except UncoveredError as error:
+                nowhere[len(sent)] = without_frames(error)
             ours.append(len(sent))
-            group.append(len(sent))
             sent.append(command)
-        answers, confirmed = self._seen(*exchange_at(by_place, sent, then))
+        answers, confirmed = self._seen(*exchange_at(by_place, sent, then, nowhere))
         return [answers[at] for at in ours], [confirmed[at] for at in ours]
 
     def _exchange(self, commands: Sequence[Command], then: Then | None) -> tuple[list[Any], list[Answered | None]]:

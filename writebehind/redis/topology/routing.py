@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from writebehind.errors import RedisUnavailableError, without_frames
+from writebehind.errors import RedisUnavailableError, UncoveredError, without_frames
 from writebehind.logs.states import StateLog
 from writebehind.redis.connections import Command, Connections, Greeting
 from writebehind.redis.topology.guard import reads
@@ -166,9 +167,13 @@ class Several(ABC):
 
     def _exchange(self, commands: Sequence[Command], then: Then | None) -> tuple[list[Any], list[Answered | None]]:
         by_place: dict[Connections, list[int]] = {}
+        nowhere: dict[int, RedisUnavailableError] = {}
         for at, command in enumerate(commands):
-            by_place.setdefault(self.place(key_of(command)), []).append(at)
-        return exchange_at(by_place, commands, then)
+            try:
+                by_place.setdefault(self.place(key_of(command)), []).append(at)
+            except UncoveredError as error:
+                nowhere[at] = without_frames(error)
+        return exchange_at(by_place, commands, then, nowhere)
 
     def greet(self, greeting: Greeting) -> None:
         """As `Servers` says."""
@@ -185,7 +190,10 @@ C = TypeVar("C", bound=Connections)
 
 
 def exchange_at(
-    by_place: Mapping[C, Sequence[int]], commands: Sequence[Command], then: Then | None
+    by_place: Mapping[C, Sequence[int]],
+    commands: Sequence[Command],
+    then: Then | None,
+    nowhere: Mapping[int, RedisUnavailableError] = MappingProxyType({}),
 ) -> tuple[list[Any], list[Answered | None]]:
     """Send commands to the places that are given, all before the first answer is waited for.
 
@@ -193,6 +201,7 @@ def exchange_at(
         by_place: the places in `commands` of what each server is sent.
         commands: all of them.
         then: what each server is sent after its own, if anything.
+        nowhere: the places in `commands` of what no server has, with the error that is the answer.
 
     Returns:
         The answers, and for each the answer to the last of `then`, as `Servers.confirmed`.
@@ -202,6 +211,7 @@ def exchange_at(
     """
     answers: list[Any] = [None] * len(commands)
     confirmed: list[Answered | None] = [None] * len(commands)
+    _fill(answers, [*nowhere], [*nowhere.values()])
     under_way, failures = [], []
     try:
         for server, places in by_place.items():
@@ -225,8 +235,8 @@ def exchange_at(
     finally:
         for _, _, sent in under_way:  # after an interruption: their answers are left in the connections
             sent[0].disconnect()
-    if failures and len(failures) == len(by_place):
-        raise failures[0]
+    if len(failures) == len(by_place) and (failures or nowhere):
+        raise next(iter((*failures, *nowhere.values())))
     return answers, confirmed
 
 
