@@ -8,14 +8,14 @@ import pytest
 
 from tests.forking import in_child
 from tests.integration.conftest import flush_all
-from tests.integration.topology.conftest import PARTITIONS
+from tests.integration.topology.conftest import PARTITIONS, TIMEOUT_MS
 from tests.servers import freeze, permitted, resume
 from tests.topologies import ClusterNode, EveryWire
 from tests.waiting import slowness, wait_until
 from web.app import create_app
 from writebehind import BulkOperation, Durability, Pipeline
 from writebehind.cli.status import _queues, _workers
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import RedisNotReadyError, RedisUnavailableError
 from writebehind.monitoring.page import Page
 from writebehind.operations.acl import users as needed_users
 from writebehind.operations.doctor import processes, redis
@@ -197,6 +197,55 @@ def test_a_slot_on_its_way_is_waited_for(on_cluster, cluster, wire):
     assert [0] * (1 + len(others)) + [True] == seen
     assert 2 == slow.get(name)["n"]
     assert 1 + len(others) == on_cluster.status()["pending"]
+
+
+def test_a_slot_of_which_nothing_has_moved_takes_no_writes(on_cluster, cluster, wire):
+    """A write names keys that there are not, of which neither node knows where they are; few tries say so."""
+    slow = on_cluster.collection("slow")
+    name = by_partition(on_cluster)[1]
+    slow.put(name, {"n": 0})
+    slot, source, target = begin_move(cluster, wire, partition_keys(1).pending)
+    before = commands_of(source) + commands_of(target)
+    try:
+        with pytest.raises(RedisNotReadyError, match="moves the slot of a partition key by key") as refused:
+            slow.put(name, {"n": 1})
+        assert "CLUSTER MIGRATESLOTS" in str(refused.value)
+        for key in source.tell("GETKEYSINSLOT", slot, 1_000):
+            source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5_000)
+        with pytest.raises(RedisNotReadyError, match="moves the slot of a partition key by key"):
+            slow.put(name, {"n": 2})
+        asked = commands_of(source) + commands_of(target) - before
+    finally:
+        end_move(slot, source, target)
+    slow.put(name, {"n": 3})
+    assert 3 == slow.get(name)["n"]
+    assert asked < 400 * slowness()
+
+
+def test_a_slot_that_moves_as_a_whole_stops_no_write(on_cluster, cluster, wire):
+    """`CLUSTER MIGRATESLOTS`: writes go on meanwhile, none is refused, and all are there afterwards."""
+    slow, name = on_cluster.collection("slow"), by_partition(on_cluster)[1]
+    source = node_with(cluster, wire.server_of(partition_keys(1).pending))
+    if not any(one.startswith(b"MIGRATESLOTS") for one in source.tell("HELP")):
+        pytest.skip("this server has no atomic slot migration, as Valkey has since 9.0")
+    others = [f"x{n}" for n in range(400) if on_cluster.store.partition_of(f"slow/s:x{n}") == 1]
+    for one in (name, *others):
+        slow.put(one, {"n": 0})
+    target = next(one for one in cluster.nodes if one is not source and role(one) == b"master")
+    written, slot = 0, _slot("1")
+
+    def is_there() -> bool:
+        nonlocal written
+        written += 1
+        began = time.monotonic()
+        slow.put(name, {"n": written})
+        assert time.monotonic() - began < TIMEOUT_MS / 1000
+        return wire.server_of(partition_keys(1).pending) == f"127.0.0.1:{target.port}"
+
+    source.tell("MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target.tell("MYID"))
+    wait_until(is_there, "the slot to be elsewhere", 30)
+    assert [written, *[0] * len(others)] == [slow.get(one)["n"] for one in (name, *others)]
+    flush_all(on_cluster)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ from redis.exceptions import (
     MovedError,
     RedisClusterException,
     RedisError,
+    ResponseError,
     TryAgainError,
 )
 
 from writebehind import forks
-from writebehind.errors import RedisUnavailableError, UncoveredError, told, without_frames
+from writebehind.errors import RedisNotReadyError, RedisUnavailableError, UncoveredError, told, without_frames
 from writebehind.logs.states import StateLog
 from writebehind.redis.connections import Command, Connections, Greeting
 from writebehind.redis.topology.routing import Answered, Several, Then, Way, exchange_at, in_order, key_of, tag
@@ -30,8 +31,9 @@ log = logging.getLogger(__name__)
 
 #: After a failure the map is asked for anew, but not more often than this, seconds.
 REFRESH_EVERY_S = 0.1
-#: While a slot's keys are on two nodes, a step that needs both is tried again after this, seconds.
-TRY_AGAIN_S = 0.01
+#: While a slot is on its way key by key, a step is tried again after this, seconds, and then after twice that, up
+#: to the second: it may be so for long.
+TRY_AGAIN_S, TRY_AGAIN_AT_MOST_S = 0.01, 0.1
 
 Place = tuple[str, int]
 #: Answers of a node that has not carried a command out, as its slot is elsewhere or on its way there.
@@ -135,14 +137,17 @@ class Cluster(Several):
         """Exchange, and send again what a node did not carry out, as its slot is elsewhere or on its way."""
         answers, confirmed = self._sent(commands, then)
         until = 0.0
+        pause = TRY_AGAIN_S if any(isinstance(one, TryAgainError) for one in answers) else 0.0
         while again := [at for at, one in enumerate(answers) if isinstance(one, _REDIRECTIONS)]:
             now = time.monotonic()
             until = until or now + self._timeout_s
             if now > until:
-                _fill_unavailable(answers, again)
+                for at in again:
+                    answers[at] = _late(answers[at])
                 break
-            if any(isinstance(answers[at], TryAgainError) for at in again):
-                time.sleep(TRY_AGAIN_S)  # half of what a step needs has gone to another node, and the rest will
+            if pause:
+                time.sleep(pause)
+            pause = min(max(TRY_AGAIN_S, 2 * pause), TRY_AGAIN_AT_MOST_S)
             again = in_order(commands, answers, again)
             asked = self._note(commands, answers, again)
             some = [commands[at] for at in again]
@@ -265,6 +270,11 @@ def _slot(of: str) -> int:
     return int(key_slot(of.encode()))
 
 
-def _fill_unavailable(answers: list[Any], places: Sequence[int]) -> None:
-    for at in places:
-        answers[at] = RedisUnavailableError("Redis Cluster moves a slot, which takes long", inner=answers[at])
+def _late(answer: ResponseError) -> RedisNotReadyError:
+    """The reason why a command was carried out nowhere for long, by the last answer to it."""
+    if isinstance(answer, MovedError):
+        return RedisNotReadyError("nodes of the Redis Cluster do not agree which of them has a slot", inner=answer)
+    return RedisNotReadyError(
+        "Redis Cluster moves the slot of a partition key by key, and takes no writes to it until that is over",
+        inner=f"{answer}; where servers have it, CLUSTER MIGRATESLOTS moves slots beside writes",
+    )
