@@ -254,6 +254,10 @@ class UncoveredError(RedisNotReadyError):
     """No node of the Redis Cluster has the slot of the partition."""
 
 
+class ReplicaError(RedisNotReadyError):
+    """The server is a replica, which may lack the last writes."""
+
+
 class TokenKeysError(UnavailableError):
     """The keys of the issuer of tokens are not known yet."""
 

@@ -53,7 +53,7 @@ from writebehind.redis.shared.caps import Caps
 from writebehind.redis.shared.load_sample import LoadSample, Sampler
 from writebehind.redis.store import Store
 from writebehind.redis.terms import Terms
-from writebehind.redis.topology.addresses import fails_over, is_watched
+from writebehind.redis.topology.addresses import fails_over, is_cluster, is_watched
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
@@ -200,6 +200,7 @@ class Parts:
                 approached=self.lost_writes.approach,
                 met=self.lost_writes.meet,
                 is_watched=is_watched(settings.redis_url),
+                is_cluster=is_cluster(settings.redis_url),
             ).greet
         )
         if fails_over(settings.redis_url):  # where it does not say so, the first replica that is seen does

@@ -9,7 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from writebehind.conditions import MOST_FULL, Remedy, remedy
-from writebehind.errors import ForeignRedisError, NoReplicasError, RedisNotReadyError, RedisUnavailableError
+from writebehind.errors import (
+    ForeignRedisError,
+    NoReplicasError,
+    RedisNotReadyError,
+    RedisUnavailableError,
+    ReplicaError,
+)
 from writebehind.plurals import counted
 from writebehind.process_identity import age_s, is_stopped, mark
 from writebehind.process_remedies import (
@@ -198,6 +204,8 @@ def of_foreign(error: ForeignRedisError) -> Remedy:
 
 def of_not_ready(error: RedisNotReadyError) -> str:
     """Advice about a Redis that answers that it cannot serve now: nobody is to start it."""
+    if isinstance(error, ReplicaError):
+        return f"{_REFUSALS['READONLY']}. All goes on by itself then"
     if isinstance(error, NoReplicasError):
         return f"{_REFUSALS['NOREPLICAS']}. All goes on by itself then; have one replica more than that"
     if error.inner.startswith("BUSY"):

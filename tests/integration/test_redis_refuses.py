@@ -15,7 +15,7 @@ from tests.topologies import ask
 from tests.waiting import wait_until
 from writebehind import Pipeline
 from writebehind.cli.status import _rows, without_redis
-from writebehind.errors import RedisNotReadyError, UnavailableError
+from writebehind.errors import RedisNotReadyError, ReplicaError, UnavailableError
 from writebehind.operations.doctor import redis as doctor
 from writebehind.operations.doctor.findings import Level
 from writebehind.redis.shared.attendance import BEAT
@@ -23,13 +23,11 @@ from writebehind.redis.shared.attendance import BEAT
 #: What has it refuse, what ends that, and the code of its words.
 REFUSALS = {
     "replicas": (("CONFIG", "SET", "min-replicas-to-write", 9), ("CONFIG", "SET", "min-replicas-to-write", 0)),
-    "demoted": (("REPLICAOF", "127.0.0.1", 1), ("REPLICAOF", "NO", "ONE")),
     "rights": (("ACL", "SETUSER", "default", "-set"), ("ACL", "SETUSER", "default", "+@all")),
     "saving": (("CONFIG", "SET", "save", "3600 1"), ("CONFIG", "SET", "save", "")),
 }
 WORDS = {
     "replicas": "NOREPLICAS ",
-    "demoted": "READONLY ",
     "rights": "NOPERM ",
     "saving": "MISCONF ",
 }
@@ -50,7 +48,7 @@ def tell(pipeline: Pipeline, command: Sequence[object]) -> None:
                 ask(port, *command)
 
 
-@pytest.fixture(params=[pytest.param(one, marks=[REPLACED] * (one == "demoted")) for one in REFUSALS])
+@pytest.fixture(params=REFUSALS)
 def refusing(request, pipeline):
     """The words of a Redis that takes no writes from now on, and a pipeline with a document that waits there."""
     begin, end = REFUSALS[request.param]
@@ -131,6 +129,33 @@ def test_one_that_a_script_keeps_busy_is_told_by_its_words(looping):
     assert "`SCRIPT KILL`" in told["advice"]
     *_, found = doctor.check(looping)
     assert (Level.FAILURE, True) == (found.level, "BUSY" in found.found)
+
+
+@pytest.fixture
+def demoted(pipeline) -> Iterator[Pipeline]:
+    """A Redis that has become a replica, of a server that is not there."""
+    pipeline.collection("slow").put("ada", {"n": 1})
+    tell(pipeline, ("REPLICAOF", "127.0.0.1", 1))
+    pipeline.store._wire.close()
+    yield pipeline
+    tell(pipeline, ("REPLICAOF", "NO", "ONE"))
+
+
+@REPLACED
+def test_one_that_was_demoted_is_told_as_a_replica(demoted):
+    """Nothing is read from it, figures neither: it may lack the last writes."""
+    with pytest.raises(ReplicaError) as refused:
+        demoted.collection("slow").put("eve", {"n": 1})
+    with pytest.raises(ReplicaError):
+        demoted.status()
+    assert demoted.collection("slow").get("ada") is None  # as MongoDB has it
+    (told,) = demoted.status_without_redis(refused.value)["to_do"]
+    assert ("redis", "critical") == (told["condition"], told["severity"])
+    assert "name its primary in REDIS_URL" in told["advice"]
+    *_, found = doctor.check(demoted)
+    assert (Level.FAILURE, "redis role") == (found.level, found.check)
+    tell(demoted, ("REPLICAOF", "NO", "ONE"))
+    wait_until(lambda: demoted.collection("slow").get("ada") == {"_id": "ada", "n": 1}, "the primary to be seen")
 
 
 def test_each_view_says_by_which_words_it_refuses(refusing):

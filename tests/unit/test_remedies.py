@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from tests.waiting import wait_until
-from writebehind.errors import NoReplicasError, RedisNotReadyError, RedisUnavailableError
+from writebehind.errors import NoReplicasError, RedisNotReadyError, RedisUnavailableError, ReplicaError
 from writebehind.process_remedies import of_beat
 from writebehind.redis.shared.attendance import Outage
 from writebehind.remedies import Remedy, is_mongodb_away, of_redis, remedies
@@ -266,6 +266,13 @@ def test_a_redis_whose_replicas_do_not_keep_up():
     """It waits for them, and for no data to be loaded."""
     found = of_redis(NoReplicasError(), None)
     assert found.advice.startswith("see that its replicas run and reach it")
+    assert "load" not in found.advice
+
+
+def test_a_redis_that_is_a_replica():
+    """Nobody waits for it to load anything: another server is to be named."""
+    found = of_redis(ReplicaError(), None)
+    assert "name its primary in REDIS_URL" in found.advice
     assert "load" not in found.advice
 
 

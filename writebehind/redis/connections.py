@@ -39,7 +39,14 @@ from redis.retry import Retry
 
 from writebehind import forks
 from writebehind.deadline import about_to_wait
-from writebehind.errors import RedisNotReadyError, RedisUnavailableError, told, without_frames
+from writebehind.errors import (
+    NoReplicasError,
+    RedisNotReadyError,
+    RedisUnavailableError,
+    ReplicaError,
+    told,
+    without_frames,
+)
 from writebehind.logs.states import StateLog
 from writebehind.times import unasked
 
@@ -74,7 +81,11 @@ _ADVICE = "see that Redis runs, can be reached and takes this login"
 
 _ADVICE_LOADING = "its log says how far it is"
 
-_ADVICE_ALONE = "see that its replicas run and reach it"
+#: The same by what the greeting says.
+_ADVICE_NOT_READY: dict[type[RedisUnavailableError], str] = {
+    NoReplicasError: "see that its replicas run and reach it",
+    ReplicaError: "name its primary in REDIS_URL, or see that it becomes that",
+}
 
 #: In the place of the system's words for it, which a person would take for a fault of the machine.
 _LATE = "no answer came in time"
@@ -264,7 +275,8 @@ class Connections:
         if isinstance(error, RedisNotReadyError):  # said by the greeting
             self.close()
             self._pause_for(NOT_READY_S, type(error), error.public)
-            self.outage.begin(f"{self._title}: {error}; {self._lacking(_ADVICE_ALONE)}", cause="alone")
+            advice = self._lacking(_ADVICE_NOT_READY.get(type(error), _ADVICE))
+            self.outage.begin(f"{self._title}: {error}; {advice}", cause=type(error).__name__)
             _logged(error)
         if connection is not None:  # such as Celery's soft time limit, or Ctrl-C
             connection.disconnect()  # answers may be left in it
@@ -290,7 +302,7 @@ class Connections:
         """A connection for whoever sends many commands at once over it, without a thread: for `take_back`.
 
         It is good as long as `is_good` says so of the moment that comes with it, by the steady clock.
-        `None` where it is of no use, as where the server is a replica. Raises as `exchange`.
+        `None` where it is of no use, as where the server takes no writes yet. Raises as `exchange`.
         """
         if self._paused_until:
             self._pause()

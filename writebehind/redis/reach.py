@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from writebehind.errors import NoReplicasError, RedisNotReadyError, RedisUnavailableError, UncoveredError
+from writebehind.errors import (
+    NoReplicasError,
+    RedisNotReadyError,
+    RedisUnavailableError,
+    ReplicaError,
+    UncoveredError,
+)
 from writebehind.plurals import counted
 
 T = TypeVar("T")
@@ -35,9 +41,12 @@ class Standing:
     refuses: str
 
 
+_AWAY = frozenset((RedisUnavailableError, RedisNotReadyError, NoReplicasError, ReplicaError, UncoveredError))
+
+
 def is_away(error: RedisUnavailableError) -> bool:
     """Whether an error says that a server does not answer, or cannot serve now, rather than anything else."""
-    return type(error) in {RedisUnavailableError, RedisNotReadyError, NoReplicasError, UncoveredError}
+    return type(error) in _AWAY
 
 
 def known(servers: MaybeSeveral, look: Callable[[], T], otherwise: T) -> T:

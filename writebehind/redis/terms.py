@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
-from writebehind.errors import NoReplicasError
+from writebehind.errors import NoReplicasError, ReplicaError
 from writebehind.plurals import counted
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import DATABASE, Layout, PartitionKeys
@@ -38,6 +38,8 @@ NONE_BEFORE = "0" * 40
 _KEEPING_UP = "min_slaves_good_slaves"
 #: Words of the error about one of which none does.
 _ALONE = "No replica of the primary keeps up: it takes no writes, and another one may have its place"
+#: Words of the error about a replica.
+_REPLICA = "The server is a replica, which may lack the last writes: nothing is read from it"
 #: Answers of a node of a cluster that has not all of a partition: its slot is elsewhere, or on its way there.
 _ELSEWHERE = (AskError, TryAgainError)  # MovedError is an AskError
 #: Words of the error of each node about a slot that nobody has; others are about a cluster that takes no commands.
@@ -57,6 +59,7 @@ class Terms:
         approached: Callable[[str], object] = lambda _: None,
         met: Callable[[str], object] = lambda _: None,
         is_watched: bool = False,
+        is_cluster: bool = False,
     ) -> None:
         """Take the partitions, and whose documents they have; nothing is asked yet.
 
@@ -66,10 +69,11 @@ class Terms:
             approached: called with a new term before its versions leap, or fail to: nothing was written in it yet.
             met: called with it once they have, before the connection is used.
             is_watched: whether Sentinels choose the primary.
+            is_cluster: whether the servers are nodes of a cluster, of which a replica answers no reads itself.
         """
         self._database = database
         self._approached, self._met = approached, met
-        self._is_watched = is_watched
+        self._is_watched, self._is_cluster = is_watched, is_cluster
         self._layout = layout
         #: Partitions whose versions are to leap yet, of each term that was met: their slots were on their way.
         self._left: dict[str, list[PartitionKeys]] = {}
@@ -83,9 +87,10 @@ class Terms:
 
         Returns:
             The term of the primary, '' where the server does not say. `None` where the connection may not be kept:
-            one to a replica, which may become the primary, or to a primary that takes no writes yet.
+            one to a replica of a cluster, which may become the primary, or to a primary that takes no writes yet.
 
         Raises:
+            ReplicaError: the server is a replica, and may lack the last writes.
             NoReplicasError: the server calls itself the primary, and another one may have its place by now.
         """
         (info,) = ask([("INFO", "replication")])
@@ -93,7 +98,9 @@ class Terms:
             return ""  # refused, of which `doctor` tells
         facts = parse_info(info)
         if facts.get("role") == "slave":
-            return None
+            if self._is_cluster:  # which says where the primary is
+                return None
+            raise ReplicaError(_REPLICA)
         if self._is_watched and facts.get(_KEEPING_UP) == "0":
             raise NoReplicasError(_ALONE)
         term = facts.get("master_replid", "")

@@ -11,8 +11,9 @@ from tests.integration.test_clock_steps import FAKETIME, wrapper
 from tests.topologies import Watched
 from tests.waiting import wait_until
 from writebehind import Pipeline
-from writebehind.errors import RedisNotReadyError, RedisUnavailableError
+from writebehind.errors import RedisNotReadyError, RedisUnavailableError, ReplicaError
 from writebehind.local.embedded import valkey_binary
+from writebehind.reading.read import Source
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import DATABASE, partition_keys
 from writebehind.redis.shared.load_sample import parse_info
@@ -169,7 +170,7 @@ def test_the_redis_of_another_database_is_left_alone(servers, on):
 
 
 def test_a_process_that_knew_the_replica(servers, on):
-    """A connection to a replica is not kept: the next one is greeted when the replica has become the primary."""
+    """No connection to a replica is kept: the next one is greeted when the replica has become the primary."""
     primary, replica = servers
     before = on(primary).collection("users").put("ada", {}).version
     after = on(replica)
@@ -178,10 +179,24 @@ def test_a_process_that_knew_the_replica(servers, on):
     cut_off(primary, replica)
     replica.ask("REPLICAOF", "NO", "ONE")
 
-    version = after.collection("users").put("ada", {}).version
+    written = wait_until(lambda: after.collection("users").put("ada", {}), "the next look at the server")
+    version = written.version
 
     assert version > before
     assert version > after.store.now_ms() * 1000 + 1_000_000
+
+
+def test_a_replica_is_not_read_from(servers, on):
+    """Whoever names it, be it a Sentinel that has not heard yet: it may lag, and its link be up all the same."""
+    primary, replica = servers
+    on(primary).collection("users").put("ada", {"n": 1})
+    wait_until(lambda: primary.ask("WAIT", 1, 100) == 1, "the replica", 30)
+    users = on(replica).collection("users")
+
+    assert users.get("ada") is None  # as MongoDB has it
+    assert Source.BYPASS is users.read("ada").source
+    with pytest.raises(ReplicaError):
+        users.put("ada", {"n": 2})
 
 
 def test_a_connection_that_stays_open_over_demotion_and_promotion(servers, on, monkeypatch):
@@ -219,7 +234,8 @@ def test_a_connection_ends_when_its_server_becomes_a_replica(servers, on, monkey
             pipeline.store.samples.add({"one": 1})
     else:
         monkeypatch.setattr("writebehind.redis.connections.GREETED_S", 0.0)
-        pipeline.store._wire.call("EXISTS", DATABASE)
+        with pytest.raises(ReplicaError):
+            pipeline.store._wire.call("EXISTS", DATABASE)
     if first == "write":
         assert [] == list(connections._idle)
     else:  # a thread of the process may be about to give one back

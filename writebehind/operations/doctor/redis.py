@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from writebehind.documents.durability import Durability
-from writebehind.errors import ConfigurationError, RedisNotReadyError, RedisUnavailableError
+from writebehind.errors import ConfigurationError, RedisNotReadyError, RedisUnavailableError, ReplicaError
 from writebehind.operations.doctor import clocks, failover, servers
 from writebehind.operations.doctor.findings import Finding, away, failure, of, ok, warning
 from writebehind.operations.running_here import home_of_redis
@@ -31,6 +31,8 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     """Everything about Redis."""
     try:
         yield from _check(pipeline)
+    except ReplicaError:
+        yield _replica()
     except RedisNotReadyError as error:
         yield failure("redis", str(error), of_not_ready(error))
     except RedisUnavailableError as error:
@@ -189,10 +191,12 @@ def role(facts: Facts) -> Finding:
     """Takes writes, and keeps them."""
     if facts.get("role") != "slave":
         return ok("redis role", f"primary with {counted(int(facts.get('connected_slaves', '0')), 'replica')}")
-    if facts.get("slave_read_only") == "0":
-        found = "this is a replica that takes writes, and loses them"
-        return failure("redis role", found, "name its primary in REDIS_URL", fatal=True)
-    return failure("redis role", "this is a replica, which takes no writes", "name its primary in REDIS_URL")
+    return _replica()
+
+
+def _replica() -> Finding:
+    found = "this is a replica, from which nothing is read and to which nothing is written"
+    return failure("redis role", found, "name its primary in REDIS_URL")
 
 
 def memory(facts: Facts) -> Finding:

@@ -85,6 +85,12 @@ def fails_over(url: str) -> bool:
     return any(many_servers(one) is not None for one in (named_servers(url) or {"": url}).values())
 
 
+def is_cluster(url: str) -> bool:
+    """Whether it names nodes of a Redis Cluster."""
+    many = many_servers(url)
+    return many is not None and many.kind == CLUSTER
+
+
 def is_watched(url: str) -> bool:
     """Whether Sentinels choose the primary of a server. Raises as `named_servers`."""
     several = (many_servers(one) for one in (named_servers(url) or {"": url}).values())
