@@ -15,7 +15,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
 from hiredis import pack_command
@@ -53,9 +53,23 @@ from writebehind.times import unasked
 log = logging.getLogger(__name__)
 
 Command = Sequence[Any]
+
+
+class Term(NamedTuple):
+    """Term of a primary.
+
+    Attributes:
+        id: its replication id, a new one after each failover; '' where that is not known.
+        after: that of the primary whose place it has taken; '' where it has not, or that is not known.
+    """
+
+    id: str = ""
+    after: str = ""
+
+
 #: Sees to a server over a connection, before that is used: takes what sends commands over it, and returns the term
-#: of the primary that it leads to, '' where that is not known; `None` where the connection may not be kept.
-Greeting = Callable[[Callable[[Sequence[Command]], list[Any]]], str | None]
+#: of the primary that it leads to; `None` where the connection may not be kept.
+Greeting = Callable[[Callable[[Sequence[Command]], list[Any]]], Term | None]
 #: A connection over which commands were sent, when, by the steady clock, and how many.
 Sent = tuple[Any, float, int]
 
@@ -72,6 +86,9 @@ NOT_READY_S = 0.25
 #: A server is greeted again over a connection when that is this old, seconds: it may have become a replica and the
 #: primary again meanwhile, and have missed writes as a replica.
 GREETED_S = 1.0
+
+#: A former primary that is met again for so long, and the latest one never, is taken for the latest one, seconds.
+FORMER_S = 5.0
 
 #: A connection over which an answer of more bytes came is not kept.
 MOST_BUFFERED = 1 << 20
@@ -186,6 +203,9 @@ class Connections:
         #: The latest term, since when, and the former ones: a primary that is cut off goes on to call itself one.
         self._term, self._term_since = "", 0.0
         self._former: set[str] = set()
+        #: Whose place each term has taken; and since when former ones are met while the latest is not.
+        self._after: dict[str, str] = {}
+        self._claims: dict[str, float] = {}
         #: All that were opened, also those in use.
         self._opened: WeakSet[Any] = WeakSet()
         self._pause_lock = forks.lock()
@@ -402,13 +422,37 @@ class Connections:
         except BaseException:
             connection.disconnect()
             raise
-        if term is None or term in self._former:
+        if term is None or (term.id and not self._is_latest(term)):
             self._passing.add(connection)
-        elif term and term != self._term:
-            if self._term:
-                self._former.add(self._term)
-            self._term, self._term_since = term, time.monotonic()
         self._greeted[connection] = time.monotonic()
+
+    def _is_latest(self, term: Term) -> bool:
+        """Note that a primary was met; whether no other one has its place, as far as is known."""
+        self._after[term.id] = term.after
+        if term.id == self._term:
+            self._claims.clear()
+            return True
+        if self._succeeds(self._term, term.id):  # met after the new one, as where a Sentinel has not heard yet
+            return False
+        now = time.monotonic()
+        if term.id in self._former and not self._succeeds(term.id, self._term):
+            # Neither says anything of the other. One that is named by mistake is not named all the time.
+            if now - self._claims.setdefault(term.id, now) < FORMER_S:
+                return False
+            self._former.discard(term.id)
+        if self._term:
+            self._former.add(self._term)
+        self._claims.clear()
+        self._term, self._term_since = term.id, now
+        return True
+
+    def _succeeds(self, later: str, earlier: str) -> bool:
+        """Whether a term is known to have come after another one, be it with others in between."""
+        for _ in range(len(self._after)):
+            later = self._after.get(later, "")
+            if later == earlier:
+                return bool(later)
+        return False
 
     def over(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
         """Send commands over a connection, and return their answers as `exchange` does."""

@@ -14,7 +14,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 
 from writebehind.errors import NoReplicasError, ReplicaError
 from writebehind.plurals import counted
-from writebehind.redis.connections import Command
+from writebehind.redis.connections import Command, Term
 from writebehind.redis.keys import DATABASE, Layout, PartitionKeys
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.load_sample import parse_info
@@ -78,7 +78,7 @@ class Terms:
         #: Partitions whose versions are to leap yet, of each term that was met: their slots were on their way.
         self._left: dict[str, list[PartitionKeys]] = {}
 
-    def greet(self, ask: Callable[[Sequence[Command]], list[Any]]) -> str | None:
+    def greet(self, ask: Callable[[Sequence[Command]], list[Any]]) -> Term | None:
         """Let versions leap where a new connection leads to a primary that was a replica.
 
         Args:
@@ -86,8 +86,9 @@ class Terms:
                 refused.
 
         Returns:
-            The term of the primary, '' where the server does not say. `None` where the connection may not be kept:
-            one to a replica of a cluster, which may become the primary, or to a primary that takes no writes yet.
+            The term of the primary, an empty one where the server does not say. `None` where the connection may
+            not be kept: one to a replica of a cluster, which may become the primary, or to a primary that takes no
+            writes yet.
 
         Raises:
             ReplicaError: the server is a replica, and may lack the last writes.
@@ -95,7 +96,7 @@ class Terms:
         """
         (info,) = ask([("INFO", "replication")])
         if not isinstance(info, bytes):
-            return ""  # refused, of which `doctor` tells
+            return Term()  # refused, of which `doctor` tells
         facts = parse_info(info)
         if facts.get("role") == "slave":
             if self._is_cluster:  # which says where the primary is
@@ -103,14 +104,15 @@ class Terms:
             raise ReplicaError(_REPLICA)
         if self._is_watched and facts.get(_KEEPING_UP) == "0":
             raise NoReplicasError(_ALONE)
-        term = facts.get("master_replid", "")
-        if facts.get("master_replid2", NONE_BEFORE) == NONE_BEFORE or self._left.get(term) == []:
+        after = facts.get("master_replid2", NONE_BEFORE)
+        term = Term(facts.get("master_replid", ""), "" if after == NONE_BEFORE else after)
+        if not term.after or self._left.get(term.id) == []:
             return term
         (owner,) = ask([("GET", DATABASE)])
         recorded = Owner.parse(owner) if isinstance(owner, bytes) else None
         if recorded is not None and not recorded.fits(self._database):
             return None  # nothing is changed there, and nothing is written
-        return term if self._leap(term, ask) else None
+        return term if self._leap(term.id, ask) else None
 
     def _leap(self, term: str, ask: Callable[[Sequence[Command]], list[Any]]) -> bool:
         """Let versions leap that have not yet; whether all have that the server has."""

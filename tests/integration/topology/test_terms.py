@@ -14,10 +14,10 @@ from writebehind import Pipeline
 from writebehind.errors import RedisNotReadyError, RedisUnavailableError, ReplicaError
 from writebehind.local.embedded import valkey_binary
 from writebehind.reading.read import Source
-from writebehind.redis.connections import connection_pool
-from writebehind.redis.keys import DATABASE, partition_keys
+from writebehind.redis.connections import Connections, connection_pool
+from writebehind.redis.keys import DATABASE, Layout, partition_keys
 from writebehind.redis.shared.load_sample import parse_info
-from writebehind.redis.terms import LEAP_BEYOND_LAST_US
+from writebehind.redis.terms import LEAP_BEYOND_LAST_US, Terms
 from writebehind.redis.wire import Wire
 
 NAMES = [f"u{n}" for n in range(12)]
@@ -271,6 +271,48 @@ def test_a_primary_that_is_cut_off_gets_nothing_once_another_is_known(servers, o
         pipeline.collection("users").put("u2", {"n": n})
 
     assert [0, 1] == [len(one.ask("KEYS", "*:entry:users/s:u2")) for one in (primary, replica)]
+
+
+def greeted(server: Watched) -> Connections:
+    """Connections that greet as a process does, which has met a primary."""
+    made = Connections(connection_pool(server.url, 2_000))
+    made.greeting = Terms(Layout(4), "db").greet
+    made.exchange([("PING",)])
+    return made
+
+
+def lead(connections: Connections, server: Watched) -> bool:
+    """Name another server, as Sentinels do; whether the connection to it is kept."""
+    connections._pool.connection_kwargs["port"] = server.port
+    connections.close()
+    connections.exchange([("PING",)])
+    return len(connections._idle) == 1
+
+
+def test_the_former_primary_may_be_met_after_the_new_one(servers):
+    """As where one Sentinel has not heard yet: the new one says whom it has succeeded, and goes on to be used."""
+    primary, replica = servers
+    wait_until(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"), "the replica to follow", 30)
+    replica.ask("REPLICAOF", "NO", "ONE")
+    connections = greeted(replica)
+
+    assert [False, True, False, True] == [lead(connections, one) for one in (primary, replica) * 2]
+    connection, since = connections.lend()
+    assert connections.is_good(since)
+    connection.disconnect()
+
+
+def test_a_primary_that_has_succeeded_another_unseen_is_used_again(servers, tmp_path, monkeypatch):
+    """Neither says anything of the other: it is the one that is named all the time, and not one that is once."""
+    monkeypatch.setattr("writebehind.redis.connections.FORMER_S", 60.0)
+    primary, _ = servers
+    with Watched(tmp_path / "another") as another:
+        connections = greeted(another)
+        assert [True, False, True] == [lead(connections, one) for one in (primary, another, primary)]
+
+        monkeypatch.setattr("writebehind.redis.connections.FORMER_S", 0.0)
+
+        assert [True, True, True] == [lead(connections, one) for one in (another, another, primary)]
 
 
 def test_a_primary_that_takes_no_writes_yet(servers, on):

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.redis.wire.conftest import TIMEOUT_MS
 from tests.waiting import wait_until
 from writebehind.errors import RedisUnavailableError
-from writebehind.redis.connections import CERTAIN_S, MOST_BUFFERED, connection_pool, limit_waits
+from writebehind.redis.connections import CERTAIN_S, MOST_BUFFERED, Term, connection_pool, limit_waits
 from writebehind.redis.wire import Wire
 
 
@@ -40,9 +40,9 @@ def test_a_server_that_hangs_is_waited_for_once(hasty, proxy, monkeypatch):
     """Each open connection would be greeted before it is used, and wait as long as the first."""
     greeted = []
 
-    def greet(ask) -> str:
+    def greet(ask) -> Term:
         greeted.append(ask([("PING",)]))
-        return ""
+        return Term()
 
     hasty.greet(greet)
     connections = hasty._servers.place("")
