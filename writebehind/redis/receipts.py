@@ -102,6 +102,11 @@ class Receipt:
         except (ValueError, KeyError, UnreadableDocumentError):
             return None
 
+    def packed(self) -> bytes:
+        """The same as a commit has noted it."""
+        answer = answer_of(self.member, self.etag, self.values, created=self.created)
+        return noted(self.version, self.previous, Once(IdempotencyKey("", self.digest), answer))
+
 
 def answer_of(member: str, etag: str, values: Mapping[str, Any] = NO_VALUES, *, created: bool = False) -> bytes:
     """The part of an answer that is kept beside the version.

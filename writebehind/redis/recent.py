@@ -17,6 +17,10 @@ log = logging.getLogger(__name__)
 BESIDE: Final = 300
 
 
+#: In place of the version that a partition had leapt to: the write stood when it was acknowledged once more.
+STOOD: Final = 1
+
+
 class Recent(NamedTuple):
     """One write as it was acknowledged.
 
@@ -25,7 +29,7 @@ class Recent(NamedTuple):
         version: of the write.
         payload: its entry, after the version.
         again_after: the version that its partition had leapt to when it was committed again after a failover; 0 if
-            it was not.
+            it was not, and `STOOD` of a repetition.
         receipts: the name of its receipt, if it has one, and what Redis keeps by that; and so of writes before it
             that stand with it.
     """

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 from redis.exceptions import ResponseError
 
+from writebehind.documents.entry import BODY_AT, KIND_AT, Entry
+from writebehind.documents.idempotency import IdempotencyKey
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.bodies import Bodies
@@ -30,14 +32,15 @@ from writebehind.redis.reach import Standing, known
 from writebehind.redis.receipts import (
     LIFE_MS,
     MOST,
+    Receipt,
     Receipts,
     name_of,
     noted,
 )
-from writebehind.redis.recent import Recent, RecentWrites
+from writebehind.redis.recent import STOOD, Recent, RecentWrites
 from writebehind.redis.recovery import Recovery
 from writebehind.redis.refusals import PROBE, refusal
-from writebehind.redis.round_trip import RoundTrip
+from writebehind.redis.round_trip import RoundTrip, UndecidedError
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.api_keys import ApiKeys
 from writebehind.redis.shared.attendance import Attendance
@@ -395,7 +398,10 @@ class Store:
                 commit_answer(answer, *(confirmation.judge(*one) if one else ()))
                 for answer, one in zip(answers, confirmed, strict=True)
             ]
-        self._keep_recent(requests, commits)
+        if repeated := self._keep_recent(requests, commits):
+            for at, error in zip(repeated, self.keep_repeated([*repeated.values()]), strict=True):
+                if error:
+                    commits[at] = commits[at]._replace(status=CommitStatus.REFUSED, refusal=error)
         return commits
 
     def is_direct(self) -> bool:
@@ -415,20 +421,55 @@ class Store:
 
         def decide(answer: list[bytes]) -> T:
             commit = commit_answer(answer)
-            self._keep_recent((request,), (commit,))
+            if self._keep_recent((request,), (commit,)):
+                raise UndecidedError
             return conclude(commit)
 
         seen = self._layout.view
         trip = self._wire.step_trip(_COMMIT, self._commit_call(request, None), decide, lost)
         return trip if self._layout.view is seen else None  # another thread may have learned of a division
 
-    def _keep_recent(self, requests: Sequence[CommitRequest], commits: Sequence[Commit]) -> None:
-        if self.recent.is_on:
-            self.recent.add(
-                _recent(request, commit)
-                for request, commit in zip(requests, commits, strict=True)
-                if commit.status is CommitStatus.OK
-            )
+    def keep_repeated(
+        self, repeated: Sequence[tuple[Receipt, IdempotencyKey]]
+    ) -> list[RedisUnavailableError | None]:
+        """Keep what was acknowledged once more as Redis has it by now, where this process does not know it.
+
+        So it stands after a failover too, also where nobody else is left who knows it.
+
+        Returns:
+            For each the error of one whose server does not answer: it may not be acknowledged.
+
+        Raises:
+            RedisUnavailableError: none answers.
+        """
+        if not self.recent.is_on:
+            return [None] * len(repeated)
+        answers = self._wire.exchange([("GET", self.cache.key(receipt.member)) for receipt, _ in repeated])
+        for (receipt, key), answer in zip(repeated, answers, strict=True):
+            entry = Entry.shown(answer) if isinstance(answer, bytes) else None
+            if entry is not None and entry.version >= receipt.version:  # else MongoDB has it, as a rule
+                left = _left(receipt, key)
+                self.recent.add((Recent(receipt.member, entry.version, entry.payload, STOOD, left),))
+        return [one if isinstance(one, RedisUnavailableError) else None for one in answers]
+
+    def _keep_recent(
+        self, requests: Sequence[CommitRequest], commits: Sequence[Commit]
+    ) -> dict[int, tuple[Receipt, IdempotencyKey]]:
+        """Keep what was acknowledged; by their places, repetitions of what has made another document of it."""
+        if not self.recent.is_on:
+            return {}
+        kept, others = [], {}
+        for at, (request, commit) in enumerate(zip(requests, commits, strict=True)):
+            if commit.status is CommitStatus.OK:
+                kept.append(_recent(request, commit))
+            elif (receipt := commit.receipt) and request.once:
+                if _is_same(request, receipt):
+                    left = _left(receipt, request.once.key)
+                    kept.append(Recent(request.member, receipt.version, request.payload, STOOD, left))
+                else:
+                    others[at] = receipt, request.once.key
+        self.recent.add(kept)
+        return others
 
     def _commit_call(
         self, request: CommitRequest, confirmation: Confirmation | None
@@ -474,3 +515,14 @@ def _recent(request: CommitRequest, commit: Commit) -> Recent:
     receipt = noted(commit.version, commit.previous, request.once)
     name = name_of(request.member, request.once.key)
     return Recent(request.member, commit.version, request.payload, receipts=((name, receipt),))
+
+
+def _left(receipt: Receipt, key: IdempotencyKey) -> tuple[tuple[str, bytes]]:
+    """A receipt as the first of equal requests has left it, with its name."""
+    return ((name_of(receipt.member, key), receipt.packed()),)
+
+
+def _is_same(request: CommitRequest, receipt: Receipt) -> bool:
+    """Whether the first of equal requests has made of the document what this one would."""
+    etag = request.payload[1 : BODY_AT - KIND_AT]
+    return (request.member, etag) == (receipt.member, receipt.etag.encode())

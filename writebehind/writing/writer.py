@@ -219,6 +219,9 @@ class Writer:
             if found is None:
                 raise
             answer = replayed(check_same(found.receipt, key), found)
+            (refusal,) = self._parts.store.keep_repeated([(found.receipt, key)])
+            if refusal:
+                raise refusal from None
             _replace(values, found.receipt.values)
             return answer
 

@@ -11,12 +11,18 @@ from tests.integration.conftest import flush_all
 from tests.integration.topology.test_terms import cut_off
 from tests.topologies import Sentinels, Watched
 from tests.waiting import wait_until
-from writebehind import BulkOperation, Pipeline
+from writebehind import BulkOperation, Pipeline, Written
 from writebehind.collection import Collection
+from writebehind.documents.codec import encode
+from writebehind.documents.entry import Entry
+from writebehind.documents.idempotency import IdempotencyKey
 from writebehind.errors import RedisUnavailableError
+from writebehind.redis.commits import CommitRequest, CommitStatus
 from writebehind.redis.connections import connection_pool
 from writebehind.redis.keys import partition_keys
+from writebehind.redis.receipts import Once, answer_of
 from writebehind.redis.recent import Recent
+from writebehind.redis.round_trip import UndecidedError
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.wire import Wire
 from writebehind.settings.collection import CollectionSettings
@@ -174,6 +180,64 @@ def test_no_increment_with_a_key_counts_twice(servers, start, mongo_client):
     assert [one.values for one in done] * 2 == [one.values for number, one in enumerate(again) if number % 3]
     assert {"ada": 3} == stored(process, mongo_client)
     assert {"recommitted": 1} == process.fates()
+
+
+def test_a_repetition_that_was_acknowledged_is_kept(servers, start):
+    """Who has made the writes dies before anybody is told; another process tells it, and promises them by that."""
+    gone, process = start(), start()
+    process.users().put("warm", {"n": 0})
+    cut_off(*servers)
+
+    once = [{"op": "test", "path": "/n", "value": 0}, {"op": "replace", "path": "/n", "value": 1}]
+
+    def all_of_them(users: Collection) -> list[Written]:
+        return [
+            users.put("put", {"n": 1}, key="1"),
+            users.patch("put", {"m": 2}, key="2"),
+            users.increment("counted", {"n": 1}, key="3").written,
+            users.increment("counted", {"n": 1}, key="4").written,
+            users.delete("deleted", key="5"),
+            users.patch("tested", json_patch=once, key="6"),  # fails when it is done again
+        ]
+
+    for name in ("deleted", "tested"):
+        gone.users().put(name, {"n": 0})
+    first = all_of_them(gone.users())
+    gone.pipeline.lost_writes.close()
+    gone.wire.close()
+    users = process.users()
+    again = all_of_them(users)
+    assert [(one.version, True) for one in first] == [(one.version, one.replayed) for one in again]
+
+    fail_over(servers, process)
+
+    expected = {"put": {"_id": "put", "n": 1, "m": 2}, "counted": {"_id": "counted", "n": 2}, "deleted": None}
+    expected["tested"] = {"_id": "tested", "n": 1}
+    assert expected == {name: users.get(name) for name in expected}
+    assert {"recommitted": 4} == process.fates()
+    assert [(one.version, True) for one in first] == [(one.version, one.replayed) for one in all_of_them(users)]
+
+
+def test_a_repetition_over_the_loop_is_kept(servers, start):
+    """What it is not known of what the first request made is left to a thread, which looks."""
+    process = start()
+    process.users().put("bob", {})
+    store, key = process.pipeline.store, IdempotencyKey.of("1", [b"request"])
+
+    def answered(entry: Entry) -> CommitStatus:
+        once = Once(key, answer_of("users/s:ada", entry.etag))
+        request = CommitRequest("users/s:ada", entry.payload, 0, once=once)
+        trip = store.commit_trip(request, lambda commit: commit.status, lambda _: None)
+        return trip.conclude(trip.server.exchange(trip.commands))
+
+    entry, other = (Entry.loaded(encode({"n": n}), 0) for n in (1, 2))
+    assert CommitStatus.OK is answered(entry)
+    store.recent.release(store.recent.position)
+    assert CommitStatus.REPEATED is answered(entry)
+    ((_, kept),) = store.recent.since(0)[0]
+    assert ("users/s:ada", entry.payload) == (kept.member, kept.payload)
+    with pytest.raises(UndecidedError):
+        answered(other)
 
 
 def test_what_is_newer_stands(servers, start, mongo_client):
