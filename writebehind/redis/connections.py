@@ -61,10 +61,12 @@ class Term(NamedTuple):
     Attributes:
         id: its replication id, a new one after each failover; '' where that is not known.
         after: that of the primary whose place it has taken; '' where it has not, or that is not known.
+        met: to be called where it is new, once no connection of before is used any more that leads elsewhere.
     """
 
     id: str = ""
     after: str = ""
+    met: Callable[[], object] | None = None
 
 
 #: Sees to a server over a connection, before that is used: takes what sends commands over it, and returns the term
@@ -425,6 +427,8 @@ class Connections:
         if term is None or (term.id and not self._is_latest(term)):
             self._passing.add(connection)
         self._greeted[connection] = time.monotonic()
+        if term is not None and term.met is not None:
+            term.met()
 
     def _is_latest(self, term: Term) -> bool:
         """Note that a primary was met; whether no other one has its place, as far as is known."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
@@ -67,7 +68,7 @@ class Terms:
             layout: the partitions.
             database: of MongoDB.
             approached: called with a new term before its versions leap, or fail to: nothing was written in it yet.
-            met: called with it once they have, before the connection is used.
+            met: called with it once they have, and all connections are known to lead to it or not to be used.
             is_watched: whether Sentinels choose the primary.
             is_cluster: whether the servers are nodes of a cluster, of which a replica answers no reads itself.
         """
@@ -112,19 +113,19 @@ class Terms:
         recorded = Owner.parse(owner) if isinstance(owner, bytes) else None
         if recorded is not None and not recorded.fits(self._database):
             return None  # nothing is changed there, and nothing is written
-        return term if self._leap(term.id, ask) else None
+        return self._leap(term, ask)
 
-    def _leap(self, term: str, ask: Callable[[Sequence[Command]], list[Any]]) -> bool:
-        """Let versions leap that have not yet; whether all have that the server has."""
-        left = self._left.get(term)
+    def _leap(self, term: Term, ask: Callable[[Sequence[Command]], list[Any]]) -> Term | None:
+        """Let versions leap that have not yet; the term, if all have that the server has."""
+        left = self._left.get(term.id)
         if left is None:
-            self._approached(term)
+            self._approached(term.id)
         partitions = list(self._layout.all()) if left is None else left
         _, *answers = ask(
             [
                 ("SCRIPT", "LOAD", _LEAP.source),
                 *(
-                    ("EVALSHA", _LEAP.sha1, 3, of.clock, of.term, of.lapses, term, *_ARGUMENTS)
+                    ("EVALSHA", _LEAP.sha1, 3, of.clock, of.term, of.lapses, term.id, *_ARGUMENTS)
                     for of in partitions
                 ),
             ]
@@ -132,15 +133,21 @@ class Terms:
         refused = [one for one in answers if isinstance(one, ResponseError) and not _is_elsewhere(one)]
         if refused:
             log.debug("versions do not leap yet: %s", refused[0])
-            return False
+            return None
         leapt = sum(one for one in answers if isinstance(one, int))
-        if left is None or leapt:
-            self._met(term)  # first: a thread that finds the term among those met writes at once
-        # A slot that is on its way may stay after all: it is looked at again by the next greeting.
-        self._left[term] = [of for of, one in zip(partitions, answers, strict=True) if _is_on_its_way(one)]
         if leapt:
             log.info("a replica has become the primary: versions of %s have leapt", counted(leapt, "partition"))
-        return True
+        # A slot that is on its way may stay after all: it is looked at again by the next greeting.
+        on_its_way = [of for of, one in zip(partitions, answers, strict=True) if _is_on_its_way(one)]
+        if left is None or leapt:
+            # Who is told asks the new primary what it has lost, and no former one over a connection that is open.
+            return term._replace(met=partial(self._meet, term.id, on_its_way))
+        self._left[term.id] = on_its_way
+        return term
+
+    def _meet(self, term: str, left: list[PartitionKeys]) -> None:
+        self._met(term)
+        self._left[term] = left
 
 
 def _is_elsewhere(answer: ResponseError) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -441,6 +442,39 @@ def test_what_is_acknowledged_while_some_versions_cannot_leap_is_not_told_to_be_
     wait_until(process.seen_to, "the process to see to what was lost", 20)
     assert {"recommitted": 1} == process.fates()
     assert (2, 1) == (users.get("ada")["n"], users.get(lost)["n"])
+
+
+def test_what_is_lost_is_asked_of_the_new_primary(servers, start):
+    """The former one lives, and connections to it are open when the process meets the new one."""
+    process = start()
+    users = process.users()
+    users.put("ada", {"n": 1})
+    connections = process.wire.connections("")
+    terms = connections.greeting.__self__
+    cut_off(*servers)
+    users.put("ada", {"n": 2})
+    servers[1].ask("REPLICAOF", "NO", "ONE")
+    in_use = []
+
+    def meet(term: str) -> None:
+        """Others give back what they had, and the process looks before this thread goes on."""
+        while in_use:
+            connections.answers(in_use.pop())
+        process.pipeline.lost_writes.meet(term)
+        if threading.current_thread() is threading.main_thread():  # the one that looks may meet it too
+            wait_until(process.seen_to, "the process to see to what was lost", 20)
+
+    terms._met, before = meet, connections._term
+    connections._pool.connection_kwargs["port"] = servers[1].port
+
+    def is_met() -> bool:
+        in_use.append(connections.send([("PING",)]))
+        return connections._term != before
+
+    wait_until(is_met, "the new primary to be met", 30)
+
+    assert {"recommitted": 1} == process.fates()
+    assert 2 == users.get("ada")["n"]
 
 
 def test_an_answer_that_comes_after_the_new_primary_was_met(servers, start):
