@@ -20,7 +20,7 @@ from writebehind.documents import codec, raw_bson
 from writebehind.documents.entry import Entry, Kind
 from writebehind.local.embedded import EmbeddedRedis
 from writebehind.redis.commits import CommitRequest
-from writebehind.redis.shared.load_sample import parse_info
+from writebehind.redis.info import parse_info
 from writebehind.redis.wire import Wire
 
 ROUNDS, WRITES, AT_ONCE, IDS = 15, 3_000, 50, 20_000

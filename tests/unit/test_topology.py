@@ -19,7 +19,7 @@ from writebehind.redis.topology.addresses import ManyServers, many_servers, name
 from writebehind.redis.topology.cluster import _slot
 from writebehind.redis.topology.dividing import _routed, _undivided
 from writebehind.redis.topology.guard import guarded
-from writebehind.redis.topology.record import Assignment, ServerRecord, fair, misfit, places
+from writebehind.redis.topology.record import Assignment, Left, ServerRecord, fair, misfit, places
 from writebehind.redis.topology.rendezvous import owner
 from writebehind.redis.topology.routing import in_order, key_of, tag
 from writebehind.settings.urls import redacted
@@ -134,11 +134,26 @@ def test_of_two_servers_that_claim_a_partition_the_last_is_right():
     """One that was brought back from a copy of before a move says still that it has the partition."""
     records = {
         "a": ServerRecord("a", ("a", "b"), b"1", {"0": 0, "1": 0, "home": 0}),
-        "b": ServerRecord("b", ("a", "b"), b"2", {"1": 1}, {"2": "a"}),
+        "b": ServerRecord("b", ("a", "b"), b"2", {"1": 1}, {"2": Left.of("a", 1, "mark")}),
     }
     assignment = Assignment.of(["a", "b"], records)
+    assert {"2": ("b", Left.parse("a/1/mark"))} == assignment.gone
     assert ["a", "b", "a", "a"] == [assignment.server_of(place) for place in ("0", "1", "2", "home")]
     assert "" == misfit(["b", "a"], records)
+
+
+@pytest.mark.parametrize(("moves", "expected"), [(3, "c"), (2, "b"), (1, "b")])
+def test_what_has_left_is_on_its_way_until_somebody_has_it_since(moves, expected):
+    """Not on a server that failed over to a replica which does not know that it left before."""
+    records = {
+        "a": ServerRecord("a", ("a", "b", "c"), b"1", {"1": 0}),
+        "b": ServerRecord(
+            "b", ("a", "b", "c"), b"2", {"1": 2} if moves < 3 else {}, {"1": Left.of("c", moves, "m")}
+        ),
+    }
+    assignment = Assignment.of(["a", "b", "c"], records)
+    assert expected == assignment.server_of("1")
+    assert ("1" in assignment.gone) == ("1" not in assignment.claims) == (moves == 3)
 
 
 def test_each_step_is_sent_with_the_guard():

@@ -21,6 +21,8 @@ from writebehind.redis.topology.record import MoveError
 
 #: Nobody else moves anything for so long after the last sign of life, ms.
 LEASE_MS = 5_000
+#: What has moved is dropped where it was so often, seconds.
+_DROP_EVERY_S = 10.0
 #: Who waits for that looks again after this, seconds.
 _LOOK_AGAIN_S = 0.1
 
@@ -152,15 +154,20 @@ def _moved(
     pipeline: Pipeline, goal: Sequence[str], renew: Callable[[], bool], report: Callable[[Progress], object]
 ) -> Rebalanced:
     store = pipeline.store
-    moves = store.rebalancing
+    moves, least = store.rebalancing, pipeline.settings.confirm_replicas or 0
+
+    def going_on() -> None:
+        if not renew():
+            raise MoveError("somebody else is rebalancing")
+
     used = moves.used()
-    finished = moves.finish()
+    finished = moves.finish(going_on, least=least)
     plan = moves.plan(goal, store.partitions)
     if plan or list(used) != list(goal):
         moves.use(list(dict.fromkeys((*used, *goal))))
     if len(used) == 1 and plan:
         wait_for_forgotten(pipeline)  # by processes that know the one server by no name, and ask nothing of it
-    longest, keys_moved = 0.0, 0
+    longest, keys_moved, dropped_at = 0.0, 0, time.monotonic()
     for at, one in enumerate(plan):
         copied = 0
 
@@ -168,12 +175,16 @@ def _moved(
             nonlocal copied
             copied += count
             report(Progress(at, len(plan), place, copied))
-            if place != HOME and not renew():
-                raise MoveError("somebody else is rebalancing")
+            if place != HOME:
+                going_on()
 
         report(Progress(at, len(plan), one.place))
-        longest = max(longest, moves.move(one, note))
+        longest = max(longest, moves.move(one, note, least=least))
         keys_moved += copied
+        if time.monotonic() - dropped_at > _DROP_EVERY_S:  # disks are waited for once for all of them
+            moves.finish(going_on, least=least)
+            dropped_at = time.monotonic()
+    moves.finish(going_on, least=least)
     moves.use(goal)
     report(Progress(len(plan), len(plan)))
     return Rebalanced(goal, plan, finished, round(longest, 3), store.partitions, keys=keys_moved)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from writebehind.errors import RedisUnavailableError
+from writebehind.redis.info import parse_info
 from writebehind.redis.keys import Layout
 from writebehind.redis.letters import MOST_KEPT
 from writebehind.redis.pending import HINT_SLACK_MS, Hint
 from writebehind.redis.recent import Recent
 from writebehind.redis.scripts import script
-from writebehind.redis.shared.load_sample import parse_info
 from writebehind.redis.terms import NONE_BEFORE
 from writebehind.redis.wire import Wire
 

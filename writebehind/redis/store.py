@@ -23,6 +23,7 @@ from writebehind.redis.deletions import Deletions
 from writebehind.redis.derived.aliases import Aliases
 from writebehind.redis.derived.results import Results
 from writebehind.redis.heat import Heat
+from writebehind.redis.info import parse_info
 from writebehind.redis.inspection import Inspection
 from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.letters import HINT_LIFE_MS, MOST_KEPT, Awaited, Letters
@@ -50,7 +51,7 @@ from writebehind.redis.shared.cursor_key import CursorKey
 from writebehind.redis.shared.history import HistoryLog
 from writebehind.redis.shared.labels import Labels
 from writebehind.redis.shared.lease import Lease, Position
-from writebehind.redis.shared.load_sample import LoadSample, parse_info, take
+from writebehind.redis.shared.load_sample import LoadSample, take
 from writebehind.redis.shared.lost_data import LostData
 from writebehind.redis.shared.metrics import Journal, Metrics
 from writebehind.redis.shared.owner import Owner

@@ -16,22 +16,16 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 from writebehind.errors import NoReplicasError, ReplicaError
 from writebehind.plurals import counted
 from writebehind.redis.connections import Command, Term
+from writebehind.redis.info import parse_info
 from writebehind.redis.keys import DATABASE, Layout, PartitionKeys
+from writebehind.redis.leaping import LEAP
 from writebehind.redis.scripts import script
-from writebehind.redis.shared.load_sample import parse_info
 from writebehind.redis.shared.owner import Owner
 
 log = logging.getLogger(__name__)
 
 #: By how much the clocks of servers may differ that take each other's place, seconds: `doctor` looks.
 CLOCKS_DIFFER_S = 2.0
-#: How far beyond its own clock a new primary begins, µs; and beyond the last version that it knows, which is ahead
-#: of its clock if there was another failover just before.
-LEAP_US, LEAP_BEYOND_LAST_US = 3_000_000, 1_000_000
-
-#: So many failovers each partition remembers: a process that lives has not slept through more.
-MOST_LAPSES = 8
-
 #: The replication id before this one, of a server that was no replica since it started.
 NONE_BEFORE = "0" * 40
 #: How many replicas keep up, where `min-replicas-to-write` and `min-replicas-max-lag` fence a primary. A node of a
@@ -46,7 +40,6 @@ _ELSEWHERE = (AskError, TryAgainError)  # MovedError is an AskError
 #: Words of the error of each node about a slot that nobody has; others are about a cluster that takes no commands.
 _UNSERVED = "not served"
 _LEAP = script("leap")
-_ARGUMENTS = (LEAP_US, LEAP_BEYOND_LAST_US, MOST_LAPSES)
 
 
 class Terms:
@@ -124,10 +117,7 @@ class Terms:
         _, *answers = ask(
             [
                 ("SCRIPT", "LOAD", _LEAP.source),
-                *(
-                    ("EVALSHA", _LEAP.sha1, 3, of.clock, of.term, of.lapses, term.id, *_ARGUMENTS)
-                    for of in partitions
-                ),
+                *(("EVALSHA", _LEAP.sha1, 3, of.clock, of.term, of.lapses, term.id, *LEAP) for of in partitions),
             ]
         )
         refused = [one for one in answers if isinstance(one, ResponseError) and not _is_elsewhere(one)]

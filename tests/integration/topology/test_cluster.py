@@ -21,9 +21,9 @@ from writebehind.operations.acl import users as needed_users
 from writebehind.operations.doctor import processes, redis
 from writebehind.operations.doctor.findings import Finding, Level
 from writebehind.redis import keys
+from writebehind.redis.info import parse_info
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
-from writebehind.redis.shared.load_sample import parse_info
 from writebehind.redis.topology.cluster import _slot
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.topology.routing import tag

@@ -20,9 +20,10 @@ from writebehind.operations.drain import drain
 from writebehind.operations.rebalance import goal_of, rebalance
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
-from writebehind.redis.topology import moving
+from writebehind.redis.topology import moving, rebalancing
+from writebehind.redis.topology.arriving import drop_left
 from writebehind.redis.topology.guard import HOME
-from writebehind.redis.topology.record import MoveError, fair
+from writebehind.redis.topology.record import Left, MoveError, fair
 
 __all__ = ["opened", "servers"]  # fixtures
 
@@ -195,8 +196,8 @@ def test_what_changes_meanwhile_is_copied(two, opened, servers, monkeypatch):
 @contextmanager
 def dying(monkeypatch, name: str, *, after: bool):
     """Have a rebalancing die before or after a step of its first move."""
-    step = getattr(moving.Move, name, None) or getattr(moving, name)
-    owner = moving.Move if hasattr(moving.Move, name) else moving
+    owner = next(one for one in (moving.Move, moving, rebalancing) if hasattr(one, name))
+    step = getattr(owner, name)
 
     def die(*arguments, **named):
         if after:
@@ -210,7 +211,11 @@ def dying(monkeypatch, name: str, *, after: bool):
 
 @pytest.mark.parametrize(
     ("step", "after"),
-    [("_catch_up", False), ("_catch_up", True), ("arrive", False), ("arrive", True), ("drop_left", True)],
+    [
+        *(("_catch_up", False), ("_catch_up", True), ("_complete", False), ("_complete", True)),
+        *(("_leave", True), ("_thaw", True), ("arrive", False), ("arrive", True)),
+        *(("see_arrived", False), ("drop_left", False), ("drop_left", True)),
+    ],
 )
 def test_what_was_interrupted_is_finished_by_starting_again(two, opened, servers, monkeypatch, step, after):
     """Wherever it dies, all is read and written, and the next one moves the rest."""
@@ -231,6 +236,30 @@ def test_what_was_interrupted_is_finished_by_starting_again(two, opened, servers
         tags = {key[4 : key.index("}")] for key in keys_of(servers, name) if key.startswith("wb:{")}
         assert tags <= {str(one) for one in documents if place(two, one) == name}
     assert [] == list(rebalance(two).moved)
+
+
+def test_a_copy_that_has_not_arrived_is_not_read(two, opened, servers, monkeypatch):
+    """It may be taken back, and change where it was: who reads it waits."""
+    documents, other = write(two, 1), opened(servers.url)
+    leave, seen = moving.Move._leave, []
+
+    def look(self, left):
+        has_left = leave(self, left)
+        if self._place != HOME and not seen:
+            other.store._wire.look_again()
+            seen.append(other.store._wire._servers.way(partition_keys(int(self._place)).pending))
+            thread = threading.Thread(target=lambda: seen.append(read(other, documents)))
+            thread.start()
+            thread.join(0.1)
+            seen.append(thread)
+        return has_left
+
+    monkeypatch.setattr(moving.Move, "_leave", look)
+    assert rebalance(two).moved
+    way, thread, *_ = seen
+    thread.join()
+    assert way is None
+    assert [{1}] == seen[2:]
 
 
 def test_a_frozen_partition_waits_and_goes_on(two, servers):
@@ -275,12 +304,12 @@ def test_a_mover_that_was_stopped_for_long_changes_nothing(two, servers):
 
     two.store.rebalancing.use(["a", "b", "c"])
     stale = move()
-    moving._run(stale._target, moving._EXPECT, (keys.SERVER,), (one.place, stale._token))
+    moving._run(stale._target, moving._EXPECT, (keys.SERVER,), (one.place, stale._token, ""))
     move().run()
     write(two, 2)
     with pytest.raises(MoveError, match="somebody else moves"):
         stale._receive([(partition_keys(int(one.place)).clock.encode(), 0, b"")])
-    moving.drop_left(stale._target, one.place)
+    drop_left(stale._target, one.place, Left.of("c", 1, "mark"))
     assert {2} == read(two, documents)
 
 

@@ -15,9 +15,10 @@ from writebehind.errors import RedisNotReadyError, RedisUnavailableError, Replic
 from writebehind.local.embedded import valkey_binary
 from writebehind.reading.read import Source
 from writebehind.redis.connections import Connections, connection_pool
+from writebehind.redis.info import parse_info
 from writebehind.redis.keys import DATABASE, Layout, partition_keys
-from writebehind.redis.shared.load_sample import parse_info
-from writebehind.redis.terms import LEAP_BEYOND_LAST_US, Terms
+from writebehind.redis.leaping import LEAP_BEYOND_LAST_US
+from writebehind.redis.terms import Terms
 from writebehind.redis.wire import Wire
 
 NAMES = [f"u{n}" for n in range(12)]

@@ -15,7 +15,7 @@ from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.confirmation import replicas_needed
-from writebehind.redis.shared.load_sample import parse_info
+from writebehind.redis.info import parse_info
 from writebehind.redis.terms import CLOCKS_DIFFER_S
 from writebehind.redis.topology.peers import Peers, Place, peers_of, replicas_of
 from writebehind.redis.wire import time_ms

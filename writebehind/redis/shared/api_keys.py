@@ -9,9 +9,9 @@ from typing import NamedTuple
 from redis.exceptions import ResponseError
 
 from writebehind.errors import RedisUnavailableError
+from writebehind.redis.info import parse_info
 from writebehind.redis.keys import API_KEYS
 from writebehind.redis.scripts import script
-from writebehind.redis.shared.load_sample import parse_info
 from writebehind.redis.topology.routing import Answered
 from writebehind.redis.wire import Wire
 from writebehind.sequences import pairs

@@ -14,6 +14,7 @@ from writebehind import forks
 from writebehind.deadline import may_wait
 from writebehind.errors import ConfigurationError, ForeignRedisError, RedisUnavailableError
 from writebehind.redis import keys
+from writebehind.redis.info import parse_info
 from writebehind.redis.keys import Layout, partition_keys
 from writebehind.redis.letters import added_up
 from writebehind.redis.refusals import PROBE, refusal
@@ -341,9 +342,3 @@ def _numbers(text: str) -> Iterator[tuple[str, int]]:
 
 def _knows(answer: Any) -> bool:
     return isinstance(answer, list) and bool(answer and answer[0])
-
-
-def parse_info(answer: bytes) -> Mapping[str, str]:
-    """The facts of INFO's answer."""
-    lines = (line.partition(":") for line in answer.decode(errors="replace").splitlines() if ":" in line)
-    return {name: value for name, _, value in lines}

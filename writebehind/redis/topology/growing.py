@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import View, partition_keys
+from writebehind.redis.topology.arriving import SCANNED
+from writebehind.redis.topology.confirming import asked
 from writebehind.redis.topology.dividing import WAITS_S
 from writebehind.redis.topology.guard import frozen_key, place_of
-from writebehind.redis.topology.moving import SCANNED, asked
 from writebehind.redis.topology.record import MoveError
 from writebehind.redis.topology.splitting import Splitting, new_partitions, receive
 from writebehind.redis.wire import Wire

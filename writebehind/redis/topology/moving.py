@@ -2,9 +2,11 @@
 
 A partition is copied while it is used: first all of it, then what has changed, which its server tells of by
 broadcast invalidations, again and again. When little is left, the partition is frozen for a moment: its server
-refuses steps about it, and who needs it tries again. The last of it is copied, its server lets go of it, if it has
-been frozen all the while, and the other one takes it. Who dies in between leaves it where it was, or on its way to
-a server that has all of it, which whoever needs it then tells so.
+refuses steps about it, and who needs it tries again. The last of it is copied, and the other server gets a mark
+that it has all of it. When its replicas have that, the first one lets go of it, if it has been frozen all the
+while; and when the replicas of that one know so, it arrives: see `arriving`. Each may fail over at any moment. Who
+dies in between leaves it where it was, or on its way to a server that has all of it, which whoever needs it then
+tells so.
 """
 
 from __future__ import annotations
@@ -14,18 +16,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from uuid import uuid4
 
-from redis.exceptions import ResponseError
-
 from writebehind.errors import RedisUnavailableError
-from writebehind.redis.connections import Command, Connections
+from writebehind.redis.connections import Connections
+from writebehind.redis.info import parse_info
 from writebehind.redis.keys import SERVER
 from writebehind.redis.scripts import Script, script
-from writebehind.redis.topology.guard import HOME, frozen_key, place_of
+from writebehind.redis.topology.arriving import arrive, is_of, prefix_of, scanned, settle
+from writebehind.redis.topology.confirming import SOON_MS, Standing, asked, see_keeping_up
+from writebehind.redis.topology.guard import frozen_key
 from writebehind.redis.topology.invalidations import Invalidations
-from writebehind.redis.topology.record import MoveError
+from writebehind.redis.topology.record import Left, MoveError
 
-_EXPECT, _RECEIVE, _ARRIVE = script("expect_partition"), script("receive_keys"), script("arrive_on_server")
-_FREEZE, _LEAVE, _DROP_LEFT = script("freeze_partition"), script("leave_server"), script("drop_left")
+_EXPECT, _RECEIVE, _COMPLETE = script("expect_partition"), script("receive_keys"), script("complete_partition")
+_FREEZE, _LEAVE, _STAY = script("freeze_partition"), script("leave_server"), script("stay_on_server")
 
 #: A partition is frozen for at most so long, ms; then everything goes on where it was.
 FREEZE_MS = 700
@@ -33,8 +36,8 @@ FREEZE_MS = 700
 FEW, MOST_ROUNDS = 200, 20
 #: It is frozen so often before the move is given up.
 MOST_FREEZES = 10
-#: Keys that are looked for, and that are copied, in one go; and bytes.
-SCANNED, COPIED, BYTES = 1_000, 100, 1 << 20
+#: Keys that are copied in one go; and bytes.
+COPIED, BYTES = 100, 1 << 20
 #: The last changes are waited for so long, seconds.
 TOLD_WITHIN_S = FREEZE_MS / 1000
 
@@ -50,6 +53,7 @@ class Move:
         *,
         moves: int,
         report: Callable[[int], object],
+        least: int = 0,
     ) -> None:
         """Prepare it.
 
@@ -59,24 +63,27 @@ class Move:
             target: where it goes.
             moves: how often it has moved then.
             report: takes how many keys were copied, each time that some were; it may raise, to end the move.
+            least: how many replicas have to confirm at least, where a server has any.
         """
         self._place = place
         self._source, self._target = source, target
         self._moves = moves
         self._report = report
+        self._least = least
         self._token = uuid4().hex
-        self._prefix = "wb:" if place == HOME else f"wb:{{{place}}}:"
+        self._prefix = prefix_of(place)
         self._frozen = frozen_key(place)
 
     def run(self) -> float:
-        """Move it; how long it was frozen, seconds.
+        """Move it; how long it was frozen, seconds. What it leaves behind is there still: see `drop_left`.
 
         Raises:
-            MoveError: it changes too fast, or a server refuses what the move needs.
+            MoveError: it changes too fast, replicas do not confirm it, or a server refuses what the move needs.
             RedisUnavailableError: a server does not answer.
         """
-        if not _run(self._target, _EXPECT, (SERVER,), (self._place, self._token)):
-            raise MoveError(f"server {self._target.name} has partition {self._place} already")
+        standing = Standing.of(self._target, self._least)
+        see_keeping_up(self._source, Standing.of(self._source, self._least))
+        self._expect("")
         for keys in self._scan(self._target):
             self._receive([(key, 0, b"") for key in keys])
         with Invalidations(self._source, self._prefix) as changed:
@@ -84,13 +91,19 @@ class Move:
                 self._copy(keys)
             for _ in range(MOST_FREEZES):
                 self._catch_up(changed)
-                if seconds := self._finish(changed):
-                    break
-            else:
-                raise MoveError(f"partition {self._place} changes too fast to be moved: try again with less load")
-        arrive(self._target, self._place, self._moves)
-        drop_left(self._source, self._place)
-        return seconds
+                see_keeping_up(self._target, standing)
+                if seconds := self._finish(changed, standing):
+                    return seconds
+        raise MoveError(
+            f"partition {self._place} changes too fast to be moved, or replicas lag: try again with less load"
+        )
+
+    def _expect(self, mark: str) -> None:
+        """Let the target expect it; once more, where that has a mark of this move."""
+        if not _run(self._target, _EXPECT, (SERVER,), (self._place, self._token, mark)):
+            raise MoveError(
+                f"server {self._target.name} has partition {self._place} already, or somebody else moves it"
+            )
 
     def _catch_up(self, changed: Invalidations) -> None:
         """Copy what has changed, until little does so meanwhile."""
@@ -100,25 +113,56 @@ class Move:
             if len(keys) <= FEW:
                 return
 
-    def _finish(self, changed: Invalidations) -> float:
-        """Freeze it, copy the last of it, and let go of it; how long it was frozen, seconds, 0 if that failed."""
+    def _finish(self, changed: Invalidations, standing: Standing) -> float:
+        """Freeze it, copy the last of it, and let it go; how long it was frozen, seconds, 0 if that failed."""
         began = time.monotonic()
         if not _run(self._source, _FREEZE, (SERVER, self._frozen), (self._place, self._token, FREEZE_MS)):
             raise MoveError(
                 f"partition {self._place} is no more on server {self._source.name}, or somebody moves it"
             )
+        left = Left.of(self._target.name, self._moves, f"{uuid4().hex}@{standing.term}")
         try:
             keys = changed.until(self._frozen.encode(), TOLD_WITHIN_S)
-            if keys is not None:
-                self._copy(self._ours(keys))
-                gone_to = f"{self._target.name}/{self._moves}"
-                if _run(self._source, _LEAVE, (SERVER, self._frozen), (self._place, self._token, gone_to)):
-                    return time.monotonic() - began
-        except BaseException:
+            if keys is None:
+                return 0.0
+            self._copy(self._ours(keys))
+            self._report(0)
+            is_whole = self._complete(left.mark, standing)
+            has_left = self._leave(left) if is_whole else False
+            if has_left and arrive(self._target, self._place, left):
+                return time.monotonic() - began
+        finally:
             self._thaw()
-            raise
-        self._thaw()
-        return 0.0
+        if has_left is False:
+            self._expect(left.mark)
+            return 0.0
+        settle(self._source, self._target, self._place, left, self._least)
+        return time.monotonic() - began
+
+    def _complete(self, mark: str, standing: Standing) -> bool:
+        """Note that the target has all of it, and expects it from this mover still; whether replicas have that."""
+        step = ("EVAL", _COMPLETE.source, 1, SERVER, self._place, self._token, mark)
+        is_noted, info, *waited = asked(self._target, [step, ("INFO", "replication"), *standing.wait(SOON_MS)])
+        if not is_noted:
+            raise MoveError(f"somebody else moves partition {self._place}")
+        if parse_info(info).get("master_replid") != standing.term:  # what it was sent before, it may lack
+            raise MoveError(f"server {self._target.name} has failed over meanwhile: start this again")
+        return standing.is_confirmed(waited)
+
+    def _leave(self, left: Left) -> bool | None:
+        """Let the source let go of it, and see that replicas have that; `None` where that is not certain."""
+        standing = Standing.of(self._source, self._least)
+        step = (
+            *("EVAL", _LEAVE.source, 2, SERVER, self._frozen),
+            *(self._place, self._token, left.text, FREEZE_MS),
+        )
+        answers = asked(self._source, [step, *standing.wait(SOON_MS)])
+        if not answers[0]:
+            return False
+        if standing.is_confirmed(answers):
+            return True
+        stays = _run(self._source, _STAY, (SERVER, self._frozen), (self._place, self._token, self._moves - 1))
+        return False if stays else None
 
     def _thaw(self) -> None:
         """Let everything go on where it is. If that fails, it does so in a moment."""
@@ -128,7 +172,7 @@ class Move:
             return
 
     def _ours(self, keys: Iterable[bytes]) -> list[bytes]:
-        return [key for key in keys if key != self._frozen.encode() and _is_of(key, self._place)]
+        return [key for key in keys if key != self._frozen.encode() and is_of(key, self._place)]
 
     def _scan(self, server: Connections) -> Iterator[list[bytes]]:
         """Keys of the partition on a server, a few at a time."""
@@ -160,53 +204,15 @@ class Move:
             raise MoveError(f"somebody else moves partition {self._place}")
 
 
-def scanned(server: Connections, prefix: str) -> Iterator[list[bytes]]:
-    """Keys of a server that begin with a prefix, a few at a time; some may come twice."""
-    cursor = b"0"
-    while True:
-        (answer,) = asked(server, [("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", SCANNED)])
-        cursor, found = answer
-        yield found
-        if cursor == b"0":
-            return
-
-
-def arrive(target: Connections, place: str, moves: int) -> None:
-    """Let a place be on a server that has all of it. Raises as `Move.run`."""
-    _run(target, _ARRIVE, (SERVER,), (place, moves))
-
-
-def drop_left(source: Connections, place: str) -> None:
-    """Drop what a place that has gone has left behind. Raises as `Move.run`."""
-    for keys in scanned(source, "wb:" if place == HOME else f"wb:{{{place}}}:"):
-        some = [key for key in keys if _is_of(key, place)]
-        for at in range(0, len(some), COPIED):
-            _run(source, _DROP_LEFT, (SERVER, *some[at : at + COPIED]), (place, ""))
-    _run(source, _DROP_LEFT, (SERVER,), (place, "1"))
-
-
 def life_of(left_ms: int) -> int:
     """The life of a copy, as RESTORE takes it, by what PTTL says: that rounds down, and here 0 is no end."""
     return 0 if left_ms == ENDLESS else max(left_ms, 1)
 
 
-def _is_of(key: bytes, place: str) -> bool:
-    return place_of(key.decode(errors="replace")) == place and key != SERVER.encode()
-
-
 def _run(server: Connections, step: Script, keys: Sequence[str | bytes], arguments: Sequence[Any]) -> bool:
-    """Run a step about the record of a server."""
+    """Run a step about the record of a server. Raises as `asked`."""
     (answer,) = asked(server, [("EVAL", step.source, len(keys), *keys, *arguments)])
     return bool(answer)
-
-
-def asked(server: Connections, commands: Sequence[Command]) -> list[Any]:
-    """The answers of a server, none of which is a refusal. Raises as `Move.run`."""
-    answers = server.exchange(commands)
-    for one in answers:
-        if isinstance(one, ResponseError):
-            raise MoveError(f"server {server.name} refuses it: {one}") from one
-    return answers
 
 
 #: What PTTL says of a key that is no more, and of one without an end.

@@ -15,9 +15,9 @@ from writebehind.errors import ForeignRedisError, RedisNotReadyError, RedisUnava
 from writebehind.plurals import counted
 from writebehind.redis.connections import Command, Connections, Sent
 from writebehind.redis.keys import SERVER
+from writebehind.redis.topology.arriving import arrive, has_left
 from writebehind.redis.topology.guard import CHECK, HOME, guarded, place_of, reads
-from writebehind.redis.topology.moving import arrive
-from writebehind.redis.topology.record import Assignment, ServerRecord
+from writebehind.redis.topology.record import Assignment, Left, MoveError, ServerRecord
 from writebehind.redis.topology.routing import Answered, Several, Then, Way, exchange_at, in_order, key_of
 
 #: While nobody has a partition, as it is just moving, who needs it looks again after this, seconds.
@@ -78,7 +78,7 @@ class Named(Several):
 
     def way(self, key: str) -> Way | None:
         """As `Servers` says."""
-        if (known := self._map) is None:
+        if (known := self._map) is None or place_of(key) in known.gone:
             return None
         try:
             server = known.server_of(place_of(key))
@@ -157,6 +157,9 @@ class Named(Several):
                 by_place[server].append(at)
             answers, confirmed = exchange_at(by_place, sent, then)
         doubtful: set[int] = set()
+        for at in known.on_their_way(commands) if known.gone else ():
+            if not isinstance(answers[at], Exception):
+                answers[at] = TryAgainError("it has not arrived yet")  # a copy, and it may be taken back
         for server, at in checks.items():
             if not isinstance(answers[at], Exception) and answers[at] != known.epochs[server.name]:
                 doubtful.update(read[server])
@@ -193,13 +196,14 @@ class Named(Several):
                     self._let_arrive(self._map.gone)
             return self._map
 
-    def _let_arrive(self, gone: Mapping[str, tuple[str, int]]) -> None:
+    def _let_arrive(self, gone: Mapping[str, tuple[str, Left]]) -> None:
         """Let places be where they have gone to: who moved them may have died just before it did so."""
-        for place, (name, moves) in gone.items():
-            if name in self._all:
+        for place, (name, left) in gone.items():
+            if left.mark and left.server in self._all:
                 try:
-                    arrive(self._all[name], place, moves)
-                except RedisUnavailableError:
+                    if has_left(self._all[name], place, left):
+                        arrive(self._all[left.server], place, left)
+                except (MoveError, RedisUnavailableError):
                     continue
 
 
@@ -235,6 +239,10 @@ class _Map:
         """The number of partitions that are on a server, of how many, in words; '' where a record is missing."""
         places = [server for place, server in self._assignment.claims.items() if place != HOME]
         return f"{places.count(name)} of {counted(len(places), 'partition')}" if self._is_whole else ""
+
+    def on_their_way(self, commands: Sequence[Command]) -> list[int]:
+        """Places of commands about what has left, and has not arrived as far as is known."""
+        return [at for at, one in enumerate(commands) if place_of(key_of(one)) in self.gone]
 
     def differs(self, other: _Map, command: Command) -> bool:
         """Whether a command would go to another server by the other map."""

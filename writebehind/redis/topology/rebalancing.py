@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.redis import keys
+from writebehind.redis.connections import Connections
 from writebehind.redis.scripts import script
+from writebehind.redis.topology.arriving import drop_left, see_arrived, settle
 from writebehind.redis.topology.assigned import Assigned
-from writebehind.redis.topology.moving import Move, arrive, drop_left
-from writebehind.redis.topology.record import Assignment, ServerRecord, fair, places
+from writebehind.redis.topology.confirming import PATIENTLY_MS, Standing, asked
+from writebehind.redis.topology.moving import Move
+from writebehind.redis.topology.record import Assignment, Left, ServerRecord, fair, places
 from writebehind.redis.wire import Wire
 
 _NAME_SERVERS = script("name_servers")
@@ -75,32 +80,64 @@ class Rebalancing:
         return [one for one in moving if one.source != one.target]
 
     def use(self, servers: Sequence[str]) -> None:
-        """Record on each server which ones are used. Raises as `plan`."""
+        """Record on each server which ones are used, and see that its replicas have that. Raises as `finish`."""
         told = ",".join(servers)
         for name, record in self._records().items():
             if record is not None or name in servers:
-                self._wire.at(name, "EVAL", _NAME_SERVERS.source, 1, keys.SERVER, name, told)
+                with self._server(name) as server:
+                    standing = Standing.of(server)
+                    step = ("EVAL", _NAME_SERVERS.source, 1, keys.SERVER, name, told)
+                    if not standing.is_confirmed(asked(server, [step, *standing.wait(PATIENTLY_MS)])):
+                        raise standing.lacking(server)
 
-    def finish(self) -> list[str]:
-        """Bring to its end what an interrupted move has left; of what. Raises as `plan`."""
+    def finish(self, going_on: Callable[[], object] = lambda: None, *, least: int = 0) -> list[str]:
+        """Bring to its end what moves have left; of what. `going_on` is called between, `least` as for `move`.
+
+        Raises:
+            ConfigurationError: as `plan`.
+            MoveError: replicas or disks do not confirm it; or a server refuses what it needs.
+            RedisUnavailableError: a server does not answer.
+        """
+        for place, (name, left) in Assignment.of(self.names, self._records()).gone.items():
+            with self._server(name) as source, self._server(left.server) as target:
+                settle(source, target, place, left, least)
         records = self._records()
-        for place, (target, moves) in Assignment.of(self.names, records).gone.items():
-            arrive(self._wire.unguarded(target), place, moves)
-        left = [(name, place) for name, one in records.items() if one is not None for place in one.left]
-        for name, place in left:
-            drop_left(self._wire.unguarded(name), place)
-        return [place for _, place in left]
+        claims = Assignment.of(self.names, records).claims
+        arrived: dict[tuple[str, str], dict[str, Left]] = defaultdict(dict)
+        for name, one in records.items():
+            for place, left in one.left.items() if one else ():
+                arrived[name, claims[place]][place] = left
+        for (name, at), some in arrived.items():
+            with self._server(name) as source, self._server(at) as target:
+                see_arrived(source, target, some, least)
+                for place, left in some.items():
+                    going_on()
+                    drop_left(source, place, left, going_on)
+        return [place for some in arrived.values() for place in some]
 
-    def move(self, one: Moving, report: Callable[[int], object]) -> float:
-        """Move one; for how many seconds nothing in it could change. `report` as `Move` says, which see."""
+    def move(self, one: Moving, report: Callable[[int], object], *, least: int = 0) -> float:
+        """Move one, but for what it leaves behind; for how many seconds nothing in it could change.
+
+        Args:
+            one: what.
+            report: as `Move` says.
+            least: how many replicas have to confirm at least, where a server has any.
+
+        Raises: as `Move.run`.
+        """
         record = self._records()[one.source]
         moves = 1 + (record.here.get(one.place, 0) if record else 0)
-        source, target = self._wire.unguarded(one.source), self._wire.unguarded(one.target)
+        with self._server(one.source) as source, self._server(one.target) as target:
+            return Move(one.place, source, target, moves=moves, report=report, least=least).run()
+
+    @contextmanager
+    def _server(self, name: str) -> Iterator[Connections]:
+        """A server, which is not asked whether what is done belongs there."""
+        server = self._wire.unguarded(name)
         try:
-            return Move(one.place, source, target, moves=moves, report=report).run()
+            yield server
         finally:
-            source.close()
-            target.close()
+            server.close()
 
     def _records(self) -> dict[str, ServerRecord | None]:
         records = self._assigned.records()

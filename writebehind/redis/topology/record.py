@@ -2,7 +2,9 @@
 
 A record is a hash: `name`; `servers`, the names of all that are used; `epoch`, which changes with it; and for each
 partition that is here, and for `home`, how often it has moved: so that of two servers that claim to have it, the
-last is right. `left:<partition>` names the server that one has gone to.
+last is right. `left:<partition>` names the server that one has gone to, how often it has moved then, and the mark
+by which it arrives: that server has it as `whole:<partition>` once it has all of it. `expected:<partition>` is the
+token of whoever may copy it to there.
 """
 
 from __future__ import annotations
@@ -23,6 +25,35 @@ class MoveError(WritebehindError):
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """A place that has left a server.
+
+    Attributes:
+        server: the name of that which has all of it.
+        moves: how often it has moved then.
+        mark: by which it arrives there.
+        text: all three, as recorded.
+    """
+
+    server: str
+    moves: int
+    mark: str
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a value of a record; one of a former release has no mark, and arrives nowhere."""
+        name, _, rest = text.partition("/")
+        moves, _, mark = rest.partition("/")
+        return cls(name, int(moves) if moves.isdecimal() else 0, mark, text)
+
+    @classmethod
+    def of(cls, server: str, moves: int, mark: str) -> Self:
+        """One that is to be recorded."""
+        return cls(server, moves, mark, f"{server}/{moves}/{mark}")
+
+
+@dataclass(frozen=True, slots=True)
 class ServerRecord:
     """The record of one server.
 
@@ -31,14 +62,14 @@ class ServerRecord:
         servers: the names of all that are used; the first of them has what belongs to no partition.
         epoch: another one after each change.
         here: how often each partition that is here has moved; `home` among them.
-        left: where others have gone to, and how often they have moved then.
+        left: where others have gone to.
     """
 
     name: str
     servers: tuple[str, ...]
     epoch: bytes
     here: Mapping[str, int] = field(default_factory=dict)
-    left: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    left: Mapping[str, Left] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, answer: Any) -> Self | None:
@@ -54,7 +85,7 @@ class ServerRecord:
             tuple(fields["servers"].split(",")),
             fields.get("epoch", "").encode(),
             {one: int(value) for one, value in fields.items() if _is_place(one) and value.isdecimal()},
-            {one.removeprefix(_LEFT): _gone(value) for one, value in fields.items() if one.startswith(_LEFT)},
+            {one.removeprefix(_LEFT): Left.parse(value) for one, value in fields.items() if one.startswith(_LEFT)},
         )
 
 
@@ -68,13 +99,13 @@ class Assignment:
     Attributes:
         servers: the names of all servers that are used.
         claims: the server that each place is on, of those that are recorded.
-        gone: places that nobody has yet, as they have just left where they were: the server that has all of each,
-            and how often it has moved then.
+        gone: places that nobody has yet, as they have just left where they were: the server that each was on, and
+            how it has left.
     """
 
     servers: Sequence[str]
     claims: Mapping[str, str]
-    gone: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    gone: Mapping[str, tuple[str, Left]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, names: Sequence[str], records: Records) -> Self:
@@ -85,13 +116,18 @@ class Assignment:
         for name, one in found:
             for place, moves in one.here.items():
                 claims[place] = max(claims.get(place, (-1, "")), (moves, name))
-        gone = {place: to for _, one in found for place, to in one.left.items() if place not in claims}
-        return cls(servers, {place: name for place, (_, name) in claims.items()}, gone)
+        gone: dict[str, tuple[str, Left]] = {}
+        for name, one in found:
+            for place, left in one.left.items():
+                last = gone[place][1].moves if place in gone else claims.get(place, (-1, ""))[0]
+                if left.moves > last:  # else it has arrived, or is there since
+                    gone[place] = name, left
+        return cls(servers, {place: name for place, (_, name) in claims.items() if place not in gone}, gone)
 
     def server_of(self, place: str) -> str:
         """The name of the server that a place is on, or belongs to while nobody has it."""
         if place in self.gone:
-            return self.gone[place][0]
+            return self.gone[place][1].server
         return self.claims.get(place) or fair(place, self.servers)
 
 
@@ -142,11 +178,6 @@ def misfit_alone(record: ServerRecord | None) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
-
-
-def _gone(value: str) -> tuple[str, int]:
-    name, _, moves = value.partition("/")
-    return name, int(moves) if moves.isdecimal() else 0
 
 
 def _is_place(one: str) -> bool:

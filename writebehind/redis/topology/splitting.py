@@ -19,6 +19,8 @@ from writebehind.redis.connections import Command, Connections
 from writebehind.redis.keys import Named, View, partition_keys
 from writebehind.redis.letters import RawLetter
 from writebehind.redis.scripts import script
+from writebehind.redis.topology.arriving import scanned
+from writebehind.redis.topology.confirming import asked
 from writebehind.redis.topology.guard import frozen_key
 from writebehind.redis.topology.invalidations import Invalidations
 from writebehind.redis.topology.moving import (
@@ -31,9 +33,7 @@ from writebehind.redis.topology.moving import (
     MOST_ROUNDS,
     THAW,
     TOLD_WITHIN_S,
-    asked,
     life_of,
-    scanned,
 )
 from writebehind.redis.topology.record import MoveError
 from writebehind.sequences import pairs, slices

@@ -1,0 +1,183 @@
+"""Partitions that have left a server with a name: they arrive where all of them is, or come back.
+
+Whoever lets one arrive sees first that replicas have that it left: else a failover would bring it back, beside the
+other one. A server has all of a partition where it has the mark that was made after everything else: so has a
+replica that takes its place. What is left is dropped once replicas and disks of the other server have that it
+arrived.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+from redis.exceptions import ResponseError
+
+from writebehind.redis.connections import Command, Connections
+from writebehind.redis.keys import SERVER, partition_keys
+from writebehind.redis.leaping import LEAP
+from writebehind.redis.scripts import Script, script
+from writebehind.redis.topology.confirming import PATIENTLY_MS, SOON_MS, Standing, asked
+from writebehind.redis.topology.guard import HOME, frozen_key, place_of
+from writebehind.redis.topology.record import Left, MoveError
+
+_ARRIVE, _EXPECT, _RETURN = script("arrive_on_server"), script("expect_partition"), script("return_to_server")
+_CONFIRM_LEFT, _DROP_LEFT = script("confirm_left"), script("drop_left")
+
+#: Keys that are looked for, and that are dropped, in one go.
+SCANNED, DROPPED = 1_000, 100
+#: Replicas have so long to confirm that a partition has left, seconds: it is nowhere meanwhile.
+_LEFT_WITHIN_S = 5.0
+#: Disks have so long to confirm that a partition has arrived, ms, so often: they are written once a second.
+_ON_DISK_WITHIN_MS, _DISK_TRIES = 1_000, 4
+_LOOK_AGAIN_S = 0.02
+#: What `confirm_left` says of a partition that is frozen.
+_FROZEN = -1
+
+
+def settle(source: Connections, target: Connections, place: str, left: Left, least: int = 0) -> None:
+    """Let a place that has left be where all of it is: where it goes, or where it was.
+
+    Args:
+        source: where it was; without guard, as is `target`.
+        target: where it goes.
+        place: what has left.
+        left: as the record of `source` says.
+        least: as for `Standing.of`.
+
+    Raises:
+        MoveError: replicas do not confirm that it left; or a server refuses what that needs.
+        RedisUnavailableError: a server does not answer.
+    """
+    until = time.monotonic() + _LEFT_WITHIN_S
+    while not (has := has_left(source, place, left, least)):
+        if has is None:  # others have seen to it
+            return
+        if time.monotonic() > until:
+            raise Standing.of(source, least).lacking(source)
+        time.sleep(_LOOK_AGAIN_S)
+    if not arrive(target, place, left):
+        bring_back(source, target, place, left)
+
+
+def has_left(source: Connections, place: str, left: Left, least: int = 0) -> bool | None:
+    """Whether replicas have that a place has left, which is not taken back any more; `None` where it has not.
+
+    Raises as `settle`.
+    """
+    standing = Standing.of(source, least)
+    step = _step(_CONFIRM_LEFT, (SERVER, frozen_key(place)), (place, left.text))
+    answers = asked(source, [step, *standing.wait(SOON_MS)])
+    if not answers[0]:
+        return None
+    return answers[0] != _FROZEN and standing.is_confirmed(answers)
+
+
+def arrive(target: Connections, place: str, left: Left) -> bool:
+    """Let a place be on a server that has all of it; whether it is there then. Raises as `settle`."""
+    return bool(asked(target, [_arrival(place, left)])[0])
+
+
+def bring_back(source: Connections, target: Connections, place: str, left: Left) -> None:
+    """Let a place be where it was, unless it has arrived: the target has lost some of it. Raises as `settle`."""
+    standing = Standing.of(target)
+    fence = _step(_EXPECT, (SERVER,), (place, uuid4().hex, ""))  # from here on it does not arrive by the mark
+    answers = asked(target, [fence, *standing.wait(PATIENTLY_MS)])
+    if not answers[0]:
+        return
+    if not standing.is_confirmed(answers):
+        raise standing.lacking(target)
+    of = _versions(place)[::2]
+    asked(source, [_step(_RETURN, (SERVER, *of), (place, left.text, left.moves + 1, *LEAP))])
+
+
+def see_arrived(source: Connections, target: Connections, places: Mapping[str, Left], least: int = 0) -> None:
+    """See that replicas and disks of a server have that places of another one have arrived. Raises as `settle`.
+
+    Disks have to confirm it that would confirm a write to where they were: the server's, and those of its replicas
+    if those of the source do.
+    """
+    standing = Standing.of(target, least)
+    arrivals = [_arrival(place, left) for place, left in places.items()]
+    answers = asked(target, [*arrivals, *standing.wait(PATIENTLY_MS)])
+    if not all(answers[: len(arrivals)]):
+        raise MoveError(f"server {target.name} does not have a partition that has gone there: start this again")
+    if not standing.is_confirmed(answers):
+        raise standing.lacking(target)
+    own = Standing.of(source)
+    if not own.writes_file:
+        return
+    is_on_disk, are_on_theirs = _on_disks(target, standing, arrivals)
+    if not is_on_disk:
+        raise MoveError(
+            f"the disk of server {target.name} does not confirm what it was sent, as that of {source.name} would: "
+            "see that it writes an append-only file, and start this again"
+        )
+    if not are_on_theirs:
+        lefts = [_step(_CONFIRM_LEFT, (SERVER, frozen_key(one)), (one, of.text)) for one, of in places.items()]
+        if own.replicas and all(_on_disks(source, own, lefts)):
+            raise MoveError(
+                f"the disks of replicas of server {target.name} do not confirm what it was sent, and those of "
+                f"{source.name} would: see that they write an append-only file, and start this again"
+            )
+
+
+def _on_disks(server: Connections, standing: Standing, commands: Sequence[Command]) -> tuple[bool, bool]:
+    """Whether the server's own disk confirms commands, and those of its replicas."""
+    disks: Command = ("WAITAOF", 1, standing.replicas, _ON_DISK_WITHIN_MS)
+    for _ in range(_DISK_TRIES):
+        *_, answer = server.exchange([*commands, *standing.wait(SOON_MS), disks])
+        if isinstance(answer, ResponseError):  # Redis before 7.2 has no level of durability that promises this
+            is_older = str(answer).startswith("unknown command")
+            return is_older, is_older
+        own, replicas = answer
+        if own and replicas >= standing.replicas:
+            break
+    return own > 0, replicas >= standing.replicas
+
+
+def drop_left(source: Connections, place: str, left: Left, going_on: Callable[[], object] = lambda: None) -> None:
+    """Drop what a place that has gone has left behind; `going_on` is called between. Raises as `settle`."""
+    for keys in scanned(source, prefix_of(place)):
+        some = [key for key in keys if is_of(key, place)]
+        for at in range(0, len(some), DROPPED):
+            asked(source, [_step(_DROP_LEFT, (SERVER, *some[at : at + DROPPED]), (place, left.text, ""))])
+        going_on()
+    asked(source, [_step(_DROP_LEFT, (SERVER,), (place, left.text, "1"))])
+
+
+def scanned(server: Connections, prefix: str) -> Iterator[list[bytes]]:
+    """Keys of a server that begin with a prefix, a few at a time; some may come twice."""
+    cursor = b"0"
+    while True:
+        (answer,) = asked(server, [("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", SCANNED)])
+        cursor, found = answer
+        yield found
+        if cursor == b"0":
+            return
+
+
+def prefix_of(place: str) -> str:
+    """The beginning of the keys of a place; for `HOME` others begin so, too."""
+    return "wb:" if place == HOME else f"wb:{{{place}}}:"
+
+
+def is_of(key: bytes, place: str) -> bool:
+    """Whether a key belongs to a place, and goes with it."""
+    return place_of(key.decode(errors="replace")) == place and key != SERVER.encode()
+
+
+def _arrival(place: str, left: Left) -> Command:
+    return _step(_ARRIVE, (SERVER, *_versions(place)), (place, left.moves, left.mark, *LEAP))
+
+
+def _versions(place: str) -> tuple[str, ...]:
+    """The keys of what a place knows of versions: its clock, its term and its lapses."""
+    of = None if place == HOME else partition_keys(int(place))
+    return (of.clock, of.term, of.lapses) if of else ()
+
+
+def _step(step: Script, keys: Sequence[str | bytes], arguments: Sequence[Any]) -> Command:
+    return ("EVAL", step.source, len(keys), *keys, *arguments)
