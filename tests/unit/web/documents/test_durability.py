@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 import pytest
 
@@ -135,7 +134,7 @@ def test_what_was_confirmed(client, old, monkeypatch, method, path, body, reache
     commit_many = Store.commit_many
     of_all = {"durability": Durability(reached), "confirmed": Confirmed(disk=False, replicas=replicas)}
     monkeypatch.setattr(
-        Store, "commit_many", lambda *given: [replace(one, **of_all) for one in commit_many(*given)]
+        Store, "commit_many", lambda *given: [one._replace(**of_all) for one in commit_many(*given)]
     )
 
     response = client.open(path, method=method, query_string={"durability": "replicated"}, **body)
