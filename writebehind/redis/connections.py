@@ -69,9 +69,11 @@ class Term(NamedTuple):
     met: Callable[[], object] | None = None
 
 
+#: Sends commands over a connection, and returns their answers; a `ResponseError` of one that is refused.
+Ask = Callable[[Sequence[Command]], list[Any]]
 #: Sees to a server over a connection, before that is used: takes what sends commands over it, and returns the term
 #: of the primary that it leads to; `None` where the connection may not be kept.
-Greeting = Callable[[Callable[[Sequence[Command]], list[Any]]], Term | None]
+Greeting = Callable[[Ask], Term | None]
 #: A connection over which commands were sent, when, by the steady clock, and how many.
 Sent = tuple[Any, float, int]
 
@@ -369,6 +371,11 @@ class Connections:
         except RedisUnavailableError as lost:
             return without_frames(lost)
         return RedisUnavailableError(f"{self._title} does not answer", inner=told(error))
+
+    @property
+    def term(self) -> str:
+        """The latest term of the primary that was met; '' where none is known."""
+        return self._term
 
     def close(self) -> None:
         """Close the idle connections. Others are opened when they are needed."""

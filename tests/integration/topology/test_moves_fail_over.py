@@ -20,7 +20,8 @@ from writebehind.errors import RedisUnavailableError
 from writebehind.local.embedded import LOOPBACK
 from writebehind.operations.rebalance import rebalance
 from writebehind.redis import keys
-from writebehind.redis.topology import arriving, confirming, moving, rebalancing
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.topology import arriving, confirming, moving, named, rebalancing
 from writebehind.redis.topology.guard import HOME
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.topology.record import MoveError
@@ -223,6 +224,73 @@ def test_nothing_moves_while_replicas_do_not_keep_up(installation, name):
         rebalance(installation.process())
     installation.fail_over(name)
     assert {1} == set(read(installation.process(), documents).values())
+
+
+@pytest.mark.parametrize("first", ["write", "read", "look"])
+def test_a_server_that_came_back_with_what_has_moved_lets_go_of_it(installation, first):
+    """A replica that missed the move has the place of its primary: nobody writes there, whatever he knew."""
+    documents = written(installation, Durability.REPLICATED)
+    stale, mover = installation.process(), installation.process()
+    assert {1} == set(read(stale, documents).values())
+    moved = [one.place for one in rebalance(mover).moved]
+    assert moved
+    pair = installation.pairs["a"]
+    pair.cut()
+    pair.replica.ask("REPLICAOF", "NO", "ONE")
+    for one in moved:
+        pair.replica.ask("HSET", keys.SERVER, one, 0)
+    installation.fail_over("a")
+
+    fresh = installation.process()
+    if first == "look":
+        fresh.store._wire.look_again()
+    if first != "read":
+        write(stale, documents, 2)
+    expected = 1 if first == "read" else 2
+    assert {expected} == set(read(stale, documents).values()) == set(read(fresh, documents).values())
+    here = {one.decode() for one in pair.primary.ask("HKEYS", keys.SERVER)}
+    assert set() == here.intersection(moved)
+    pair.rejoin()
+    assert set(moved) == set(rebalance(fresh).finished)
+
+
+def test_who_meets_another_primary_asks_the_others_only_once(installation, monkeypatch):
+    """A server that does not answer then is asked again by the next one, and nobody waits for itself."""
+    documents = written(installation, Durability.REPLICATED)
+    pipeline = installation.process()
+    pipeline.store._wire.look_again()
+    asked = []
+    records_of = named._records_of
+    monkeypatch.setattr(
+        named, "_records_of", lambda some: asked.append([one.name for one in some]) or records_of(some)
+    )
+    installation.pairs["b"].primary.kill()
+    installation.fail_over("a")
+    write(pipeline, documents, 2)
+    assert len(asked) >= len(documents)
+    installation.pairs["b"].primary.start()
+    wait_until(lambda: pipeline.store._wire.look_again() or True, "b", 30)
+    write(pipeline, documents, 3)
+    count = len(asked)
+    write(pipeline, documents, 4)
+    assert count == len(asked)
+    assert ["b"] in asked
+    assert {4} == set(read(pipeline, documents).values())
+
+
+def test_who_moves_partitions_greets_each_primary(installation):
+    """Versions leap where a replica has taken a server's place, and only of what is there."""
+    documents = written(installation, Durability.REPLICATED)
+    pipeline = installation.process()
+    moved = {int(one.place) for one in rebalance(pipeline).moved}
+    installation.pairs["b"].wait()
+    installation.fail_over("b")
+    moving.asked(pipeline.store._wire.unguarded("b"), [("PING",)])
+
+    ask = installation.pairs["b"].primary.ask
+    assert {one: int(one in moved) for one in documents} == {
+        one: ask("EXISTS", partition_keys(one).lapses) for one in documents
+    }
 
 
 def test_a_mover_that_was_stopped_before_it_freezes(opened, servers, monkeypatch):

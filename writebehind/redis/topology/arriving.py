@@ -21,10 +21,10 @@ from writebehind.redis.leaping import LEAP
 from writebehind.redis.scripts import Script, script
 from writebehind.redis.topology.confirming import PATIENTLY_MS, SOON_MS, Standing, asked
 from writebehind.redis.topology.guard import HOME, frozen_key, place_of
-from writebehind.redis.topology.record import Left, MoveError
+from writebehind.redis.topology.record import Left, MoveError, Records, moved_on
 
 _ARRIVE, _EXPECT, _RETURN = script("arrive_on_server"), script("expect_partition"), script("return_to_server")
-_CONFIRM_LEFT, _DROP_LEFT = script("confirm_left"), script("drop_left")
+_CONFIRM_LEFT, _DROP_LEFT, _RESIGN = script("confirm_left"), script("drop_left"), script("resign_partition")
 
 #: Keys that are looked for, and that are dropped, in one go.
 SCANNED, DROPPED = 1_000, 100
@@ -73,6 +73,12 @@ def has_left(source: Connections, place: str, left: Left, least: int = 0) -> boo
     if not answers[0]:
         return None
     return answers[0] != _FROZEN and standing.is_confirmed(answers)
+
+
+def resignations(name: str, records: Records) -> list[Command]:
+    """The steps by which a server lets go of what has moved since it was what it says."""
+    gone = moved_on(name, records)
+    return [_step(_RESIGN, (SERVER,), (place, left.moves, left.text)) for place, left in gone.items()]
 
 
 def arrive(target: Connections, place: str, left: Left) -> bool:

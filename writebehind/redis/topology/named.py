@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,15 +15,18 @@ from redis.exceptions import ResponseError, TryAgainError
 from writebehind import forks
 from writebehind.errors import ForeignRedisError, RedisNotReadyError, RedisUnavailableError
 from writebehind.plurals import counted
-from writebehind.redis.connections import Command, Connections, Sent
+from writebehind.redis.connections import Ask, Command, Connections, Greeting, Sent, Term
 from writebehind.redis.keys import SERVER
-from writebehind.redis.topology.arriving import arrive, has_left
+from writebehind.redis.topology.arriving import arrive, has_left, resignations
 from writebehind.redis.topology.guard import CHECK, HOME, guarded, place_of, reads
-from writebehind.redis.topology.record import Assignment, Left, MoveError, ServerRecord
+from writebehind.redis.topology.record import Assignment, Left, MoveError, Records, ServerRecord
 from writebehind.redis.topology.routing import Answered, Several, Then, Way, exchange_at, in_order, key_of
+
+log = logging.getLogger(__name__)
 
 #: While nobody has a partition, as it is just moving, who needs it looks again after this, seconds.
 LOOK_AGAIN_S = 0.01
+_RECORD = ("HGETALL", SERVER)
 
 
 class NamedServer(Connections):
@@ -38,6 +43,14 @@ class NamedServer(Connections):
     def over(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
         """As `Connections` says."""
         return super().over(connection, self.prepared(commands))
+
+
+class Unguarded(NamedServer):
+    """The same that take what they are sent, wherever that belongs; their greeting changes only what is there."""
+
+    def send(self, commands: Sequence[Command]) -> Sent:
+        """As `Connections` says."""
+        return Connections.send(self, commands)
 
 
 class Named(Several):
@@ -61,6 +74,9 @@ class Named(Several):
             one.share = partial(self._share, name)
         self._timeout_s = timeout_s
         self._lock = forks.lock()
+        self._greeting: Greeting | None = None
+        #: Whether a thread is greeting a server whose primary is another one than before.
+        self._meeting = threading.local()
         #: The first has the broker's messages, where that is not told otherwise.
         self.outage = self._all[self.names[0]].outage
         #: Nothing is sent before the records were read: what they say may not follow from the names.
@@ -95,7 +111,9 @@ class Named(Several):
 
     def unguarded(self, name: str) -> Connections:
         """Connections to a server that do not ask whether what is done belongs there."""
-        return Connections(self._pools[name], name)
+        server = Unguarded(self._pools[name], name)
+        server.greeting = self._greeting
+        return server
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
         """As `Servers` says."""
@@ -166,6 +184,38 @@ class Named(Several):
         count = len(commands)
         return answers[:count], confirmed[:count], doubtful
 
+    def greet(self, greeting: Greeting) -> None:
+        """As `Servers` says."""
+        self._greeting = greeting
+        for one in self._all.values():
+            one.greeting = partial(self._greet, one, greeting)
+
+    def _greet(self, server: NamedServer, greeting: Greeting, ask: Ask) -> Term | None:
+        """Greet a server. Where its primary is another one, that may not know what has moved: see to it first."""
+        term = greeting(ask)
+        if term is None or not term.id or server.term in {"", term.id}:
+            return term
+        if getattr(self._meeting, "lasts", False):  # it is asked by what follows, over a connection for once
+            return None
+        self._meeting.lasts = True
+        try:
+            return term if self._see_moved(server, ask) else None
+        finally:
+            self._meeting.lasts = False
+
+    def _see_moved(self, server: NamedServer, ask: Ask) -> bool:
+        """Let a server let go of what has moved, as the others say; whether all of them answer."""
+        others = [one for one in self._all.values() if one is not server]
+        answers = _records_of(others)
+        records = dict(self._map.records) if self._map else {}
+        records |= {name: one for name, one in answers.items() if not isinstance(one, Exception)}
+        (own,) = ask([("HGETALL", SERVER)])
+        records[server.name] = ServerRecord.parse(own)
+        if steps := resignations(server.name, records):
+            ask(steps)
+            log.warning("Redis server %s did not know of %s", server.name, counted(len(steps), "move"))
+        return not any(isinstance(one, RedisUnavailableError) for one in answers.values())
+
     def look_again(self) -> None:
         """As `Servers` says."""
         self._learn(self._map)
@@ -193,8 +243,18 @@ class Named(Several):
                 ]
                 self._map = _Map(self._all, records)
                 if not any(isinstance(one, Exception) for one in answers):
+                    self._let_go(records)
                     self._let_arrive(self._map.gone)
             return self._map
+
+    def _let_go(self, records: Records) -> None:
+        """Let servers let go of what has moved since they were what they say."""
+        for name, server in self._all.items():
+            if steps := resignations(name, records):
+                try:
+                    server.exchange(steps)
+                except RedisUnavailableError:
+                    continue
 
     def _let_arrive(self, gone: Mapping[str, tuple[str, Left]]) -> None:
         """Let places be where they have gone to: who moved them may have died just before it did so."""
@@ -205,6 +265,18 @@ class Named(Several):
                         arrive(self._all[left.server], place, left)
                 except (MoveError, RedisUnavailableError):
                     continue
+
+
+def _records_of(servers: Sequence[NamedServer]) -> dict[str, ServerRecord | Exception | None]:
+    """The records of servers; in the place of one that does not answer, or has something else there, an error."""
+    try:
+        answers, _ = exchange_at({one: [at] for at, one in enumerate(servers)}, [_RECORD] * len(servers), None)
+    except RedisUnavailableError as error:
+        answers = [error] * len(servers)
+    return {
+        one.name: answer if isinstance(answer, Exception) else ServerRecord.parse(answer)
+        for one, answer in zip(servers, answers, strict=True)
+    }
 
 
 class _Map:

@@ -131,6 +131,22 @@ class Assignment:
         return self.claims.get(place) or fair(place, self.servers)
 
 
+def moved_on(name: str, records: Records) -> dict[str, Left]:
+    """Places that a server says that it has, and that have moved since: where each has gone to."""
+    own = records[name]
+    if own is None:
+        return {}
+    others = [(other, one) for other, one in records.items() if one is not None and other != name]
+    found = {}
+    for place, moves in own.here.items():
+        there = [Left.of(other, one.here[place], "") for other, one in others if place in one.here]
+        leaving = [one.left[place] for _, one in others if place in one.left]
+        last = max((*there, *leaving), key=lambda one: one.moves, default=None)
+        if last and last.moves > moves and last.server != name:
+            found[place] = last
+    return found
+
+
 def fair(place: str, servers: Sequence[str]) -> str:
     """The server that a place belongs to, of those that are used."""
     return servers[0] if place == HOME else owner(place, servers)
