@@ -96,12 +96,14 @@ def grow(pipeline: Pipeline, after: int, *, report: Callable[[Growth], object] =
                 )
             division.remember_most(after)
             _record(pipeline, seen, change)
+        division.see_confirmed()  # else it may be taken back by a failover, while some partitions are divided
         division.follow()
         if not store.layout.view.divided:
             _wait_for_all(pipeline, going_on)
         divided, longest_s = _divide(pipeline, going_on, report)
         _wait_for_all(pipeline, going_on)
         _record(pipeline, change, Division(after))
+        division.see_confirmed()
         division.follow()
     return Grown(seen.partitions, after, divided, round(longest_s, 3))
 
@@ -167,7 +169,7 @@ def _divide(
             going_on()
 
         note(0)
-        splitting = store.growing.splitting(partition, view, token, note)
+        splitting = store.growing.splitting(partition, view, token, note, pipeline.settings.confirm_replicas or 0)
         is_new = partition not in view.divided
         if is_new:
             longest_s = max(longest_s, splitting.run())

@@ -47,6 +47,7 @@ def repartition(
 
     Raises:
         NotDrainedError: something is pending, or dead; or somebody is at work.
+        MoveError: replicas of Redis do not confirm that it is being changed.
         ConfigurationError: another change is not finished; or Redis belongs to another MongoDB database.
         RedisUnavailableError: Redis does not answer.
     """
@@ -81,6 +82,7 @@ def repartition(
 def _record(division: PartitionCount, seen: Division, new: Division) -> None:
     if not division.change(seen, new):
         raise ConfigurationError("partitions: somebody else is changing their number: wait for that to end")
+    division.see_confirmed()
 
 
 def _carry_over(old: Store, after: int) -> None:

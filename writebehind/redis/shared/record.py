@@ -10,6 +10,7 @@ from writebehind.errors import RedisUnavailableError
 from writebehind.logs.events import OTHER_HANDS
 from writebehind.redis.reach import is_away
 from writebehind.redis.scripts import script
+from writebehind.redis.topology.confirming import see_recorded
 from writebehind.redis.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,15 @@ class Record(Generic[R]):
             self._wire.run(_CHANGE_RECORD, (self._key,), (record, value.record))
             found = self.recorded() or value
         return found
+
+    def see_confirmed(self) -> None:
+        """See that replicas have the record as it stands, before anybody goes on by it.
+
+        Raises:
+            MoveError: they do not.
+            RedisUnavailableError: as `recorded`.
+        """
+        see_recorded(self._wire.connections(self._key), self._key)
 
     def change(self, seen: R, new: R) -> bool:
         """Change the record, if it is still what was seen. Raises as `recorded`."""

@@ -17,10 +17,16 @@ from writebehind.redis.topology.record import MoveError
 SOON_MS, PATIENTLY_MS = 200, 500
 #: So often the latter is waited for.
 _TRIES = 10
-#: A write that changes nothing: replicas confirm the last write of a connection.
-_NAME_AGAIN = (
-    "local name = redis.call('HGET', KEYS[1], 'name') return name and redis.call('HSET', KEYS[1], 'name', name)"
-)
+_NAME_AGAIN = """
+local name = redis.call('HGET', KEYS[1], 'name')
+return name and redis.call('HSET', KEYS[1], 'name', name)
+"""
+_VALUE_AGAIN = """
+local value = redis.call('GET', KEYS[1])
+return value and redis.call('SET', KEYS[1], value)
+"""
+#: A write to a server with a name that changes nothing.
+NAME_AGAIN: Command = ("EVAL", _NAME_AGAIN, 1, SERVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +61,39 @@ class Standing:
         """Whether they have it, by answers of which the last is that of `wait`."""
         return not self.replicas or answers[-1] >= self.replicas
 
+    def see_same(self, server: Connections, info: bytes) -> None:
+        """See by its INFO that a server is who it was, and has what it was sent since: a replica may lack it.
+
+        Raises:
+            MoveError: another one has its place.
+        """
+        if parse_info(info).get("master_replid") != self.term:
+            raise MoveError(f"{_called(server)} has failed over meanwhile, or was restarted: start this again")
+
     def lacking(self, server: Connections) -> MoveError:
         """The error about a server whose replicas do not confirm."""
         return MoveError(
-            f"replicas of server {server.name} do not confirm what it is sent, {self.replicas} of which have to: "
+            f"replicas of {_called(server)} do not confirm what it is sent, {self.replicas} of which have to: "
             "see that they run and keep up, and start this again"
         )
 
 
-def see_keeping_up(server: Connections, standing: Standing) -> None:
-    """See that replicas of a server with a name have soon what it was sent so far, or wait for that for a while.
+def see_recorded(server: Connections, key: str) -> None:
+    """See that replicas of a server have what stands at a key. Raises as `see_keeping_up`."""
+    see_keeping_up(server, Standing.of(server), ("EVAL", _VALUE_AGAIN, 1, key))
+
+
+def see_keeping_up(server: Connections, standing: Standing, again: Command = NAME_AGAIN) -> None:
+    """See that replicas of a server have soon what it was sent so far, or wait for that for a while.
+
+    They confirm the last write of a connection, so `again` writes once more what was there.
 
     Raises:
         MoveError: they do not.
         RedisUnavailableError: the server does not answer.
     """
     for _ in range(_TRIES):
-        if standing.is_confirmed(asked(server, [("EVAL", _NAME_AGAIN, 1, SERVER), *standing.wait(PATIENTLY_MS)])):
+        if standing.is_confirmed(asked(server, [again, *standing.wait(PATIENTLY_MS)])):
             return
     raise standing.lacking(server)
 
@@ -86,5 +108,9 @@ def asked(server: Connections, commands: Sequence[Command]) -> list[Any]:
     answers = server.exchange(commands)
     for one in answers:
         if isinstance(one, ResponseError):
-            raise MoveError(f"server {server.name} refuses it: {one}") from one
+            raise MoveError(f"{_called(server)} refuses it: {one}") from one
     return answers
+
+
+def _called(server: Connections) -> str:
+    return f"server {server.name}" if server.name else "Redis"

@@ -84,6 +84,8 @@ class Growing:
         """Whether a partition that is divided has still what has gone. Raises as `expect`."""
         return bool(self._wire.call("EXISTS", partition_keys(partition).leaving))
 
-    def splitting(self, partition: int, view: View, token: str, report: Callable[[int], object]) -> Splitting:
-        """The division of one of them, by who has let new ones expect that; `report` as `Splitting` says."""
-        return Splitting(partition, view, self._wire.connections, token=token, report=report)
+    def splitting(
+        self, partition: int, view: View, token: str, report: Callable[[int], object], least: int = 0
+    ) -> Splitting:
+        """The division of one of them, by who has let new ones expect that; the others as `Splitting` says."""
+        return Splitting(partition, view, self._wire.connections, token=token, report=report, least=least)

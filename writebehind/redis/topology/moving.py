@@ -18,7 +18,6 @@ from uuid import uuid4
 
 from writebehind.errors import RedisUnavailableError
 from writebehind.redis.connections import Connections
-from writebehind.redis.info import parse_info
 from writebehind.redis.keys import SERVER
 from writebehind.redis.scripts import Script, script
 from writebehind.redis.topology.arriving import arrive, is_of, prefix_of, scanned, settle
@@ -145,8 +144,7 @@ class Move:
         is_noted, info, *waited = asked(self._target, [step, ("INFO", "replication"), *standing.wait(SOON_MS)])
         if not is_noted:
             raise MoveError(f"somebody else moves partition {self._place}")
-        if parse_info(info).get("master_replid") != standing.term:  # what it was sent before, it may lack
-            raise MoveError(f"server {self._target.name} has failed over meanwhile: start this again")
+        standing.see_same(self._target, info)
         return standing.is_confirmed(waited)
 
     def _leave(self, left: Left) -> bool | None:

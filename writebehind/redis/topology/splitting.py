@@ -20,7 +20,7 @@ from writebehind.redis.keys import Named, View, partition_keys
 from writebehind.redis.letters import RawLetter
 from writebehind.redis.scripts import script
 from writebehind.redis.topology.arriving import scanned
-from writebehind.redis.topology.confirming import asked
+from writebehind.redis.topology.confirming import SOON_MS, Standing, asked
 from writebehind.redis.topology.guard import frozen_key
 from writebehind.redis.topology.invalidations import Invalidations
 from writebehind.redis.topology.moving import (
@@ -53,8 +53,6 @@ _BY_MEMBER = {
 _WHOLE = ("clock", "term", "lapses", "stepped", "heat", "receipts", "receipts_at")
 #: Members that are sent in one command.
 _AT_ONCE = 500
-#: Replicas have so long to confirm that a partition is divided, ms: it is frozen meanwhile.
-_CONFIRMED_WITHIN_MS = 200
 
 
 class Splitting:
@@ -68,6 +66,7 @@ class Splitting:
         *,
         token: str,
         report: Callable[[int], object],
+        least: int = 0,
     ) -> None:
         """Prepare it.
 
@@ -77,6 +76,7 @@ class Splitting:
             server_of: the server that has a key, which is asked for nothing more than is sent to it.
             token: of the process, by which new partitions take what it sends.
             report: takes how many keys were copied, each time that some were; it may raise, to end it.
+            least: how many replicas have to confirm at least, where a server has any.
         """
         self._partition = partition
         self._view = View(view.partitions, view.target, frozenset((partition,)))
@@ -85,6 +85,7 @@ class Splitting:
         self._servers = {one: server_of(partition_keys(one).pending) for one in new_partitions(partition, view)}
         self._token = token
         self._report = report
+        self._least = least
         self._frozen = frozen_key(str(partition))
         #: What new partitions were sent of what is held by member: the values by partition, key and member.
         self._sent: dict[tuple[int, str], dict[bytes, bytes]] = defaultdict(dict)
@@ -100,14 +101,14 @@ class Splitting:
             MoveError: it changes too fast, or a server refuses what is needed; it is as it was.
             RedisUnavailableError: a server does not answer.
         """
-        replicas = {one: _replicas(one) for one in {self._source, *self._servers.values()}}
+        standings = {one: Standing.of(one, self._least) for one in {self._source, *self._servers.values()}}
         with Invalidations(self._source, self._of.prefix) as changed:
             for keys in scanned(self._source, self._of.prefix):
                 self._copy(keys)
             self._copy_members()
             for _ in range(MOST_FREEZES):
                 self._catch_up(changed)
-                if seconds := self._finish(changed, replicas):
+                if seconds := self._finish(changed, standings):
                     return seconds
         raise MoveError(
             f"partition {self._partition} changes too fast to be divided, or replicas lag: try it with less load"
@@ -146,7 +147,7 @@ class Splitting:
                 break
         self._copy_members()
 
-    def _finish(self, changed: Invalidations, replicas: Mapping[Connections, int]) -> float:
+    def _finish(self, changed: Invalidations, standings: Mapping[Connections, Standing]) -> float:
         """Freeze it, copy the last of it, and divide it; how long it was frozen, seconds, 0 if that failed."""
         freeze = uuid4().hex
         began = time.monotonic()
@@ -158,36 +159,38 @@ class Splitting:
                 return 0.0
             self._copy(keys)
             self._copy_members()
-            if self._have_all(replicas) and self._divide(freeze, replicas[self._source]):
+            self._report(0)
+            if self._have_all(standings) and self._divide(freeze, standings[self._source]):
                 return time.monotonic() - began
             return 0.0
         finally:
             self._thaw(freeze)
 
-    def _have_all(self, replicas: Mapping[Connections, int]) -> bool:
+    def _have_all(self, standings: Mapping[Connections, Standing]) -> bool:
         """See that new partitions are this process's still; whether replicas of other servers have all of them.
 
-        Those of the same server have it before the mark.
+        Those of the same server have it before the mark. Another primary than at the beginning may lack copies.
         """
         for partition, server in self._servers.items():
             mine: Command = ("SET", partition_keys(partition).arriving, self._token)
-            needed = 0 if server is self._source else replicas[server]
-            if not receive(partition, server, [mine], self._token, replicas=needed):
+            standing = None if server is self._source else standings[server]
+            if not receive(partition, server, [mine], self._token, standing):
                 return False
         return True
 
-    def _divide(self, freeze: str, replicas: int) -> bool:
+    def _divide(self, freeze: str, standing: Standing) -> bool:
         """Mark it as divided, and see that replicas have that: else what comes to new ones could be lost."""
         of = self._of
         step: Command = (
             *("EVAL", _DIVIDE.source, 6, self._frozen, of.divided, of.lease, of.scheduled, of.leaving, of.clock),
             *(freeze, self._view.target),
         )
-        is_divided, *confirmed = asked(self._source, [step, *_wait_for(replicas)])
-        if is_divided and confirmed and confirmed[0] < replicas:
+        answers = asked(self._source, [step, *standing.wait(SOON_MS)])
+        is_divided = bool(answers[0])
+        if is_divided and not standing.is_confirmed(answers):
             taken_back = ("EVAL", _TAKE_BACK.source, 3, self._frozen, of.divided, of.leaving, freeze)
             return not asked(self._source, [taken_back])[0]
-        return bool(is_divided)
+        return is_divided
 
     def _thaw(self, freeze: str) -> None:
         """Let everything go on. If that fails, it does so in a moment."""
@@ -279,30 +282,24 @@ def new_partitions(partition: int, view: View) -> range:
 
 
 def receive(
-    partition: int, server: Connections, commands: Sequence[Command], token: str, *, replicas: int = 0
+    partition: int, server: Connections, commands: Sequence[Command], token: str, standing: Standing | None = None
 ) -> bool:
-    """Send commands to a partition that nobody looks into yet; whether so many replicas have that soon.
+    """Send commands to a partition that nobody looks into yet.
+
+    Where it is told of the `standing` that the server had when the first was sent: whether replicas have all soon.
 
     Raises as `Splitting.run`.
     """
     arriving = partition_keys(partition).arriving
     steps = [("EVAL", _RECEIVE.source, 2, arriving, one[1], token, one[0], *one[2:]) for one in commands]
-    answers = asked(server, [*steps, *_wait_for(replicas)])
+    looks = (("INFO", "replication"), *standing.wait(SOON_MS)) if standing else ()
+    answers = asked(server, [*steps, *looks])
     if any(answer == b"" for answer in answers):
         raise MoveError(f"somebody else fills partition {partition}")
-    return not replicas or answers[-1] >= replicas
-
-
-def _wait_for(replicas: int) -> Sequence[Command]:
-    """The command that waits for replicas to have what was sent before it."""
-    return (("WAIT", replicas, _CONFIRMED_WITHIN_MS),) if replicas else ()
-
-
-def _replicas(server: Connections) -> int:
-    """The number of connected replicas of a server."""
-    (info,) = asked(server, [("INFO", "replication")])
-    found = [line for line in info.split(b"\r\n") if line.startswith(b"connected_slaves:")]
-    return int(found[0].partition(b":")[2]) if found else 0
+    if standing is None:
+        return True
+    standing.see_same(server, answers[len(steps)])
+    return standing.is_confirmed(answers)
 
 
 def _member(name: str, field: bytes) -> str:

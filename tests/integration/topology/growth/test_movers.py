@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -24,7 +25,7 @@ from writebehind.operations.drain import drain
 from writebehind.operations.growth import grow
 from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import View, partition_keys
-from writebehind.redis.shared.partition_count import Division
+from writebehind.redis.shared.partition_count import Division, PartitionCount
 from writebehind.redis.topology import growing, splitting
 from writebehind.redis.topology.guard import frozen_key
 from writebehind.redis.topology.record import MoveError
@@ -74,11 +75,11 @@ def test_a_mover_that_was_stopped_writes_nothing_later(one, process, monkeypatch
     """Another one has taken its place: new partitions refuse what it still sends."""
     finish = Splitting._finish
 
-    def overtaken(self, changed, replicas):
+    def overtaken(self, changed, standings):
         monkeypatch.setattr(Splitting, "_finish", finish)
         other.store.growing.expect(self._view, "another")
         write(one, 2)
-        return finish(self, changed, replicas)
+        return finish(self, changed, standings)
 
     other = process()
     monkeypatch.setattr(Splitting, "_finish", overtaken)
@@ -91,10 +92,10 @@ def test_a_mover_that_was_stopped_marks_nothing_later(one, process, monkeypatch)
     """Also where there was nothing left to send: another one has begun to take its copies out."""
     divide = Splitting._finish
 
-    def overtaken(self, changed, replicas):
+    def overtaken(self, changed, standings):
         self._catch_up(changed)
         process().store._wire.call("SET", partition_keys(self._partition + BEFORE).arriving, "another")
-        return divide(self, changed, replicas)
+        return divide(self, changed, standings)
 
     monkeypatch.setattr(Splitting, "_finish", overtaken)
     with pytest.raises(MoveError, match="somebody else fills partition"):
@@ -134,12 +135,12 @@ def test_a_freeze_that_ends_too_early_divides_nothing(one, process, monkeypatch)
     """What was written since is not left behind: it is tried again."""
     divide, tried = Splitting._divide, []
 
-    def late(self, freeze, replicas):
+    def late(self, freeze, standing):
         tried.append(self._partition)
         if len(tried) == 1:
             one.store._wire.call("DEL", partition_keys(self._partition).prefix + "frozen")
             write(one, 2)
-        return divide(self, freeze, replicas)
+        return divide(self, freeze, standing)
 
     monkeypatch.setattr(Splitting, "_divide", late)
     grow(process(), AFTER)
@@ -210,8 +211,14 @@ def test_what_is_out_of_place_waits_until_all_are_divided(halfway, process):
 
 def test_a_division_that_replicas_do_not_have_is_taken_back(one, process, monkeypatch):
     """Only as long as nobody can have acted on it: while it is frozen."""
+    of = splitting.Standing.of
+
+    def with_a_replica(server, least=0):
+        return replace(of(server, least), replicas=1)
+
+    monkeypatch.setattr(PartitionCount, "see_confirmed", lambda _: None)
     with monkeypatch.context() as patch:
-        patch.setattr(splitting, "_replicas", lambda _server: 1)  # which there is not
+        patch.setattr(splitting.Standing, "of", with_a_replica)  # which there is not
         patch.setattr(splitting, "MOST_FREEZES", 1)
         with pytest.raises(MoveError, match="changes too fast"):
             grow(process(), AFTER)
@@ -227,7 +234,7 @@ def test_a_division_that_replicas_do_not_have_is_taken_back(one, process, monkey
         return answers
 
     with monkeypatch.context() as patch:
-        patch.setattr(splitting, "_replicas", lambda _server: 1)
+        patch.setattr(splitting.Standing, "of", with_a_replica)
         patch.setattr(splitting, "asked", late)
         assert BEFORE == grow(process(), AFTER).divided
     assert {1} == read(one)
