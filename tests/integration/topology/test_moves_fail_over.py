@@ -251,7 +251,8 @@ def test_a_server_that_came_back_with_what_has_moved_lets_go_of_it(installation,
     here = {one.decode() for one in pair.primary.ask("HKEYS", keys.SERVER)}
     assert set() == here.intersection(moved)
     pair.rejoin()
-    assert set(moved) == set(rebalance(fresh).finished)
+    finished = set(wait_until(lambda: rebalance(fresh), "the replica to keep up", 30).finished)
+    assert set(moved) == finished
 
 
 def test_who_meets_another_primary_asks_the_others_only_once(installation, monkeypatch):

@@ -13,7 +13,7 @@ from writebehind.redis.connections import Connections
 from writebehind.redis.scripts import script
 from writebehind.redis.topology.arriving import drop_left, see_arrived, settle
 from writebehind.redis.topology.assigned import Assigned
-from writebehind.redis.topology.confirming import PATIENTLY_MS, Standing, asked
+from writebehind.redis.topology.confirming import Standing, see_keeping_up
 from writebehind.redis.topology.moving import Move
 from writebehind.redis.topology.record import Assignment, Left, ServerRecord, fair, places
 from writebehind.redis.wire import Wire
@@ -85,10 +85,8 @@ class Rebalancing:
         for name, record in self._records().items():
             if record is not None or name in servers:
                 with self._server(name) as server:
-                    standing = Standing.of(server)
                     step = ("EVAL", _NAME_SERVERS.source, 1, keys.SERVER, name, told)
-                    if not standing.is_confirmed(asked(server, [step, *standing.wait(PATIENTLY_MS)])):
-                        raise standing.lacking(server)
+                    see_keeping_up(server, Standing.of(server), step)
 
     def finish(self, going_on: Callable[[], object] = lambda: None, *, least: int = 0) -> list[str]:
         """Bring to its end what moves have left; of what. `going_on` is called between, `least` as for `move`.
