@@ -15,6 +15,8 @@ from tests.waiting import wait_until
 from writebehind.local.embedded import LOOPBACK, EmbeddedRedis, free_port
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import SERVER
+from writebehind.redis.topology.assigned import Assigned
+from writebehind.redis.topology.routing import Servers
 from writebehind.redis.wire import Wire
 
 #: A node that does not answer for so long is taken for dead, ms.
@@ -257,7 +259,14 @@ def ask(port: int, *command: object) -> Any:
 
 
 class EveryWire(Wire):
-    """A wire on which a test may also ask what has no key: of all servers at once."""
+    """A wire on which a test may also ask what has no key: of all servers at once.
+
+    On servers with names a test need not record what is on them.
+    """
+
+    def __init__(self, servers: Servers) -> None:
+        super().__init__(servers)
+        self.record_by(lambda: Assigned(self).record(_PARTITIONS))
 
     def calls(self, commands: Sequence[Command]) -> list[Any]:
         if len(commands) == 1:
@@ -279,6 +288,8 @@ class EveryWire(Wire):
         return answers[0]
 
 
+#: No test has more that does without a pipeline.
+_PARTITIONS = 128
 #: Commands with keys that may be on different servers, whose answers add up.
 _EACH = frozenset(("DEL", "EXISTS", "UNLINK"))
 _MERGED: dict[str, Callable[[list[Any]], Any]] = {

@@ -338,6 +338,7 @@ class Parts:
             most_receipts=self.settings.idempotency_most,
         )
         store.keep_up()
+        self._wire.record_by(store.record_servers)
         self.tallies.apart.by = store.labels.told_apart
         return store
 

@@ -11,6 +11,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 from writebehind.redis.connections import Command, Term
 from writebehind.redis.keys import Layout
 from writebehind.redis.terms import Terms
+from writebehind.redis.topology.guard import UNRECORDED
 
 INFO = b"role:master\r\nmaster_replid:%s\r\nmaster_replid2:%s\r\n" % (b"b" * 40, b"a" * 40)
 PARTITIONS = 4
@@ -94,5 +95,16 @@ def test_a_primary_that_takes_no_writes_is_not_met(terms, met, answer):
     assert node.greeted(terms) is None
     assert {"approached b"} == set(met)
     node.answers.clear()
+    assert Term("b" * 40, "a" * 40) == node.greeted(terms)
+    assert "met b" == met[-1]
+
+
+def test_a_server_of_which_nobody_knows_what_it_has_is_asked_again(terms, met):
+    """It has a name and no record: a connection is not kept before versions have leapt in what it gets."""
+    refused = TryAgainError(UNRECORDED)
+    node = Node(dict.fromkeys(range(PARTITIONS), refused))
+    assert node.greeted(terms) is None
+    assert "met b" not in met
+    node.answers = dict.fromkeys((2, 3), TryAgainError("2 is not here"))
     assert Term("b" * 40, "a" * 40) == node.greeted(terms)
     assert "met b" == met[-1]

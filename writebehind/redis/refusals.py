@@ -74,9 +74,14 @@ def check_served(answers: Sequence[Any]) -> list[int]:
             raise RedisForbidsError(inner=f"{answer}; {_RIGHTS}") from answer
         if error := not_now(answer):
             raise error from answer
-        if _MISTYPED in str(answer):
+        if is_mistyped(answer):
             mistyped.append(at)
     return mistyped
+
+
+def is_mistyped(answer: ResponseError) -> bool:
+    """Whether a key holds something else than a command is about."""
+    return _MISTYPED in str(answer)
 
 
 def not_now(answer: Any) -> RedisNotReadyError | None:

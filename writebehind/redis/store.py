@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from writebehind.documents.entry import BODY_AT, KIND_AT, Entry
 from writebehind.documents.idempotency import IdempotencyKey
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import ConfigurationError, ForeignRedisError, RedisNotReadyError, RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.bodies import Bodies
 from writebehind.redis.cache import Cache, Loads
@@ -168,6 +168,25 @@ class Store:
     def partitions(self) -> int:
         """The number of partitions; while it grows, the new one."""
         return self._layout.partitions
+
+    def record_servers(self) -> None:
+        """Record what is on servers with names, as far as nobody has: one of them was emptied.
+
+        Raises:
+            ForeignRedisError: this process does not fit them.
+            RedisNotReadyError: one that may have had some of that does not answer.
+            RedisUnavailableError: none answers, or nothing is recorded and one does not answer.
+        """
+        try:
+            if division := known(self._wire, self.division.recorded, None):
+                division.check(self.partitions)
+            is_recorded = self.assigned.record(self.partitions)
+        except ConfigurationError as error:
+            raise ForeignRedisError(inner=str(error)) from error
+        if not is_recorded:
+            raise RedisNotReadyError(
+                "a Redis server came back empty, and what it is to have is not known until all servers answer"
+            )
 
     def keep_up(self) -> None:
         """From now on, look at times whether the number of partitions grows, before anything is sent."""

@@ -21,6 +21,7 @@ from writebehind.redis.keys import DATABASE, Layout, PartitionKeys
 from writebehind.redis.leaping import LEAP
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.owner import Owner
+from writebehind.redis.topology.guard import UNRECORDED
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,8 @@ class Terms:
 
 
 def _is_elsewhere(answer: ResponseError) -> bool:
+    if UNRECORDED in str(answer):
+        return False  # what it will have is not known yet
     is_unserved = isinstance(answer, ClusterDownError) and _UNSERVED in str(answer)
     return is_unserved or isinstance(answer, _ELSEWHERE)
 

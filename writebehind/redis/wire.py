@@ -287,6 +287,10 @@ class Wire:
         """Greet each server so over each connection that is opened from now on."""
         self._servers.greet(greeting)
 
+    def record_by(self, record: Callable[[], object]) -> None:
+        """Record so what is on a server with a name that has no record; `record` as `Servers` has it."""
+        self._servers.record_by(record)
+
     def close(self) -> None:
         """Close the idle connections. The wire stays usable."""
         self._servers.close()

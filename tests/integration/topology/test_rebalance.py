@@ -20,6 +20,7 @@ from writebehind.operations.drain import drain
 from writebehind.operations.rebalance import goal_of, rebalance
 from writebehind.redis import keys
 from writebehind.redis.keys import partition_keys
+from writebehind.redis.scripts import script
 from writebehind.redis.topology import moving, rebalancing
 from writebehind.redis.topology.arriving import drop_left
 from writebehind.redis.topology.guard import HOME
@@ -311,6 +312,29 @@ def test_a_mover_that_was_stopped_for_long_changes_nothing(two, servers):
         stale._receive([(partition_keys(int(one.place)).clock.encode(), 0, b"")])
     drop_left(stale._target, one.place, Left.of("c", 1, "mark"))
     assert {2} == read(two, documents)
+
+
+def test_a_mover_whose_source_was_emptied_changes_nothing(two, servers):
+    """What it has read before is older than what is written where the partition is recorded anew."""
+    goal, wire = ("a", "b", "c"), two.store._wire
+    one = next(one for one in two.store.rebalancing.plan(goal, PARTITIONS) if one.source == "a")
+    two.store.rebalancing.use(goal)
+    key = partition_keys(int(one.place)).sent
+    source, target = wire.unguarded("a"), wire.unguarded(one.target)
+    mover = moving.Move(one.place, source, target, moves=1, report=lambda _: None)
+    (expected,) = target.exchange(
+        [("EVAL", script("expect_partition").source, 1, keys.SERVER, one.place, mover._token, "")]
+    )
+    _, old = source.exchange([("HSET", key, "m", "old"), ("DUMP", key)])
+    source.exchange([("FLUSHALL",)])
+    two.store.check()
+    wire.call("HSET", key, "m", "new")
+
+    with pytest.raises(MoveError):
+        mover._receive([(key.encode(), 0, old)])
+    assert (1, one.target, b"new") == (expected, place(two, int(one.place)), wire.call("HGET", key, "m"))
+    for server in (source, target):
+        server.close()
 
 
 def test_two_do_not_rebalance_at_once(two, monkeypatch):

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import count
 
 import pytest
+from redis import ConnectionPool
 from redis.exceptions import ResponseError
 
 from tests.forking import in_child
+from tests.integration.conftest import flush_all
 from tests.integration.topology.test_cluster import by_partition
 from tests.topologies import EveryWire, NamedServers, ask
 from tests.waiting import wait_until
 from writebehind import BulkOperation, Pipeline
 from writebehind.errors import ConfigurationError, ForeignRedisError, RedisNotReadyError, RedisUnavailableError
+from writebehind.local.embedded import LOOPBACK
 from writebehind.redis import keys
 from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.topology.guard import HOME
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.topology.record import fair
+from writebehind.redis.wire import Wire
 
 PARTITIONS = 16
 TIMEOUT_MS = 1_000
@@ -55,6 +63,31 @@ def on_servers(opened, servers):
     pipeline = opened(servers.url)
     pipeline.store.check()
     return pipeline
+
+
+@contextmanager
+def busy(server) -> Iterator[None]:
+    """A script keeps a server busy, which thus refuses all else."""
+    ask(server.port, "CONFIG", "SET", "busy-reply-threshold", 1)
+    wire = Wire(ConnectionPool(host=LOOPBACK, port=server.port, protocol=2, socket_timeout=30))
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(wire.exchange, [("EVAL", "while true do end", 0)])
+
+        def refuses() -> bool:
+            try:
+                ask(server.port, "GET", "any")
+            except RedisNotReadyError:
+                return True
+            return False
+
+        wait_until(refuses, "the server to be busy")
+        try:
+            yield
+        finally:
+            ask(server.port, "SCRIPT", "KILL")
+            running.result(30)
+            ask(server.port, "CONFIG", "SET", "busy-reply-threshold", 5_000)
+            wire.close()
 
 
 def place(pipeline, partition: int) -> str:
@@ -240,6 +273,142 @@ def test_a_server_that_has_lost_all_is_recorded_anew(on_servers, servers, opened
     assert {1} == {again.collection("slow").get(name)["n"] for name in documents.values()}
 
 
+def test_nothing_is_acknowledged_where_nobody_looks_after_a_server_came_back_empty(
+    opened, servers, mongo_client, monkeypatch
+):
+    """One that had everything: nothing is done there before it is recorded anew, and nothing waits for that."""
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 3_600.0)  # nor does a sample say so
+    opened(servers.url_of("a")).store.check()
+    pipeline = opened(servers.url_of("a", "b"))
+    slow, documents = pipeline.collection("slow"), by_partition(pipeline)
+    for name in documents.values():
+        slow.put(name, {"n": 1})
+    flush_all(pipeline)
+    assert {"a"} == {place(pipeline, one) for one in documents}
+
+    ask(servers.servers["a"].port, "FLUSHALL")
+    for name in documents.values():
+        slow.put(name, {"n": 2})
+    later = opened(servers.url_of("a", "b"))
+    later.store.check()
+    assert {"a", "b"} == {place(later, one) for one in documents}
+    assert dict.fromkeys(documents.values(), 2) == {
+        name: later.collection("slow").get(name)["n"] for name in documents.values()
+    }
+    assert len(documents) == later.status()["pending"]
+    flush_all(later)
+    assert {2} == {one["n"] for one in mongo_client[later.settings.mongodb_database]["slow"].find()}
+
+
+def test_a_server_that_came_back_empty_waits_for_one_that_may_have_what_it_had(on_servers, servers):
+    """What was moved from it to one that is away is not known: all that it had is refused until then."""
+    slow, documents = on_servers.collection("slow"), by_partition(on_servers)
+    for name in documents.values():
+        slow.put(name, {"n": 1})
+    places = {one: place(on_servers, one) for one in documents}
+    dead = servers.servers["c"]
+    ask(servers.servers["b"].port, "FLUSHALL")
+    dead.kill()
+    try:
+        failed = {}
+        for one, name in documents.items():
+            try:
+                slow.put(name, {"n": 2})
+            except RedisUnavailableError as error:
+                failed[one] = str(error)
+        assert {one for one, name in places.items() if name in {"b", "c"}} == set(failed)
+        assert {
+            "a Redis server came back empty, and what it is to have is not known until all servers answer"
+        } == {said for one, said in failed.items() if places[one] == "b"}
+    finally:
+        dead.start()
+
+    def served() -> bool:
+        try:
+            for name in documents.values():
+                slow.put(name, {"n": 3})
+        except RedisUnavailableError:
+            return False
+        return True
+
+    wait_until(served, "the servers to be back", 10)
+    assert {3} == {slow.get(name)["n"] for name in documents.values()}
+    assert places == {one: place(on_servers, one) for one in documents}
+
+
+def test_who_records_first_is_not_contradicted(opened, servers):
+    """Of two processes with different lists that find nothing, the second goes by what the first has recorded."""
+    one, other = opened(servers.url_of("a", "b")), opened(servers.url)
+    assigned, complete = other.store.assigned, other.store.assigned._complete
+
+    def overtaken(*seen):
+        assigned._complete = complete
+        one.store.check()
+        return complete(*seen)
+
+    assigned._complete = overtaken
+    other.store.check()
+
+    assert [] == ask(servers.servers["c"].port, "KEYS", "*")
+    assert {at: place(one, at) for at in range(PARTITIONS)} == {at: place(other, at) for at in range(PARTITIONS)}
+    one.store.check()
+
+
+def test_what_moves_while_records_are_read_has_one_place(opened, servers):
+    """A server may be asked before it has a partition, and another one after that has gone from there."""
+    two = opened(servers.url_of("a", "b"))
+    two.store.check()
+    assigned, read = two.store.assigned, two.store.assigned.records
+    partition = next(one for one in range(PARTITIONS) if place(two, one) == "a")
+    before = read()
+
+    def torn():
+        if next(turns) != 1:  # the first is to see that the list fits
+            return read()
+        ask(servers.servers["b"].port, "HSET", keys.SERVER, partition, 1, "epoch", "new")
+        ask(servers.servers["a"].port, "HDEL", keys.SERVER, partition)
+        ask(servers.servers["a"].port, "HSET", keys.SERVER, "epoch", "new")
+        return read() | {"b": before["b"]}
+
+    turns = count()
+    assigned.records = torn
+    assigned.record(PARTITIONS)
+
+    assert 0 == ask(servers.servers["a"].port, "HEXISTS", keys.SERVER, partition)
+    assert "b" == place(two, partition)
+
+
+def test_a_server_that_somebody_keeps_busy_has_its_record(opened, servers):
+    """It refuses to say so, as all else, and nobody gives what it has to another one."""
+    alone = opened(servers.url_of("b"))
+    alone.store.check()
+    pipeline = opened(servers.url_of("a", "b"))
+    documents = by_partition(pipeline)
+    for name in documents.values():
+        pipeline.collection("slow").put(name, {"n": 1})
+    pipeline.store.rebalancing.use(("a", "b"))
+    with busy(servers.servers["b"]):
+        new = opened(servers.url_of("a", "b"))
+        with suppress(RedisUnavailableError):
+            new.store.check()
+        assert {b"name", b"servers", b"epoch"} == {*ask(servers.servers["a"].port, "HKEYS", keys.SERVER)}
+    new.store.check()
+    assert {"b"} == {place(new, one) for one in documents}
+
+
+def test_one_that_is_kept_busy_makes_only_its_partitions_wait(on_servers, servers, monkeypatch):
+    """Its answers to the sample, which are all `BUSY`, do not stand for those of others."""
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", 0.0)
+    slow, documents = on_servers.collection("slow"), by_partition(on_servers)
+    for name in documents.values():
+        slow.put(name, {"n": 1})
+    with busy(servers.servers["b"]):
+        results = slow.bulk([BulkOperation("put", name, {"n": 2}) for name in documents.values()])
+        failed = {one for one, found in zip(documents, results, strict=True) if isinstance(found, Exception)}
+        assert {one for one in documents if fair(str(one), NAMES) == "b"} == failed
+        assert ["b"] == [one["server"] for one in on_servers.status()["away"]]
+
+
 def test_a_read_follows_a_partition_that_has_moved(on_servers, servers, opened):
     """What is not here any more is not read here, even if it is still there."""
     slow, documents = on_servers.collection("slow"), by_partition(on_servers)
@@ -286,6 +455,7 @@ def test_a_fork_has_connections_of_its_own(on_servers):
 
 def test_a_server_without_a_record_carries_out_nothing(on_servers, servers, opened):
     """Nobody knows what is on it, so nothing is written astray; the error names it, until it is recorded anew."""
+    on_servers.store._wire.record_by(lambda: None)  # else it would be at once
     documents = by_partition(on_servers)
     name = next(name for one, name in documents.items() if place(on_servers, one) == "b")
     request, port = CommitRequest(f"slow/s:{name}", b"D", 60_000), servers.servers["b"].port

@@ -2,23 +2,25 @@
 -- Record what a server among several is, and what is on it, as far as nobody has yet.
 --
 -- KEYS  1 server
--- ARGV  1 its name  2 the names of all that are used, joined by commas  3… partitions that are on it, and home
--- Returns 1, or 0 when it has another name
+-- ARGV  1 its name  2 the epoch of its record, as that was seen; '' for none  3 the names of all that are used, joined by
+--       commas  4… partitions that are on it, and home
+-- Returns 1, or 0 when it has another record by now
 local server = KEYS[1]
 local name = redis.pcall('HGET', server, 'name')
 if type(name) == 'table' then -- other hands put something else there
   redis.call('DEL', server)
   name = false
 end
-if name and name ~= ARGV[1] then
+if (name or ARGV[1]) ~= ARGV[1] or (redis.call('HGET', server, 'epoch') or '') ~= ARGV[2] then
   return 0
 end
 local added = 0
 if not name then
-  added = redis.call('HSET', server, 'name', ARGV[1], 'servers', ARGV[2])
+  added = redis.call('HSET', server, 'name', ARGV[1], 'servers', ARGV[3])
 end
-for place = 3, #ARGV do
+for place = 4, #ARGV do
   added = added + redis.call('HSETNX', server, ARGV[place], 0)
+  redis.call('HDEL', server, 'expected:' .. ARGV[place], 'whole:' .. ARGV[place])  -- who was copying it has something older
 end
 if added > 0 then
   local now = redis.call('TIME')

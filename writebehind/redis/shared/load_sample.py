@@ -23,8 +23,7 @@ from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.partition_count import Division
 from writebehind.redis.shared.pauses import Paused, Pauses
 from writebehind.redis.shared.record import Record
-from writebehind.redis.topology.assigned import is_recorded, misfit_of
-from writebehind.redis.topology.record import ServerRecord
+from writebehind.redis.topology.assigned import is_recorded, misfit_of, parsed
 from writebehind.redis.wire import Wire, time_ms
 from writebehind.sequences import grouped
 
@@ -253,7 +252,7 @@ def take(
     owner = owners.known() if isinstance(owned, RedisUnavailableError) else owners.read(owned)
     division = divisions.known() if isinstance(divided, RedisUnavailableError) else divisions.read(divided)
     size = layout.partitions  # as the record says by now
-    records = {name: ServerRecord.parse(one) for name, (_, _, _, one, *_) in about.items() if name not in away}
+    records = parsed({name: one for name, (_, _, _, one, *_) in about.items()})
     wrong = misfit_of(wire.names, records)
     whole_of_all = LoadSample(
         misfit=f"{wrong}, and restart this process" if wrong else _misfit(owner, database, division, size),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis.exceptions import ResponseError
 
 from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.redis import keys
+from writebehind.redis.refusals import is_mistyped
 from writebehind.redis.scripts import script
 from writebehind.redis.topology.record import (
     Assignment,
@@ -17,6 +21,8 @@ from writebehind.redis.topology.record import (
 from writebehind.redis.wire import Wire
 
 _RECORD_SERVER = script("record_server")
+#: So often it is tried to record what is not yet, where others change records meanwhile.
+_MOST_TRIES = 10
 
 
 class Assigned:
@@ -33,11 +39,7 @@ class Assigned:
             RedisUnavailableError: none answers.
         """
         answers = self._wire.on_each([("HGETALL", keys.SERVER)])
-        return {
-            name: ServerRecord.parse(one)
-            for name, (one,) in answers.items()
-            if not isinstance(one, RedisUnavailableError)
-        }
+        return parsed({name: one for name, (one,) in answers.items()})
 
     def check(self) -> None:
         """See that what is recorded fits the URL.
@@ -49,32 +51,51 @@ class Assigned:
         if wrong := misfit_of(self._wire.names, self.records()):
             raise ConfigurationError(wrong)
 
-    def record(self, partitions: int) -> None:
+    def record(self, partitions: int) -> bool:
         """`check`, and record what is not yet: on servers with names, where partitions are.
 
         Servers of which one holds an installation already are its own: there everything is, until it is moved.
+
+        Returns:
+            Whether all is recorded: not while a server is away that may have some of it.
 
         Raises: as `check`.
         """
         self.check()
         if not self._wire.names:
-            return
-        found = self.records()
-        assignment = Assignment.of(self._wire.names, found)
-        if not any(found.values()):
-            assignment = Assignment(self._first(found), {})
-        if set(found).issuperset(assignment.servers):  # else what is on those that are away is not known
-            self._complete(assignment, found, partitions)
+            return True
+        for _ in range(_MOST_TRIES):
+            found = self._at_one_moment()
+            assignment = Assignment.of(self._wire.names, found)
+            if not any(found.values()):
+                assignment = Assignment(self._first(found), {})
+            is_known = set(found).issuperset(
+                assignment.servers
+            )  # else what is on those that are away is not known
+            if not is_known or self._complete(assignment, found, partitions):
+                break
         self._wire.look_again()
         self.check()
+        return is_known
 
-    def _complete(self, assignment: Assignment, found: Mapping[str, ServerRecord | None], partitions: int) -> None:
-        """Record what nobody has recorded yet."""
+    def _at_one_moment(self) -> dict[str, ServerRecord | None]:
+        """`records`, as they were all at the same time: each of them is another one after each change."""
+        found = self.records()
+        while (again := self.records()) != found:
+            found = again
+        return found
+
+    def _complete(self, assignment: Assignment, found: Mapping[str, ServerRecord | None], partitions: int) -> bool:
+        """Record what nobody has recorded yet; whether no record has changed meanwhile."""
         missing = unclaimed(assignment, partitions)
         for name in sorted(assignment.servers):
-            if found[name] is None or name in missing:
-                arguments = (name, ",".join(assignment.servers), *missing.get(name, ()))
-                self._wire.at(name, "EVAL", _RECORD_SERVER.source, 1, keys.SERVER, *arguments)
+            record = found[name]
+            if record is None or name in missing:
+                seen = record.epoch if record else ""
+                arguments = (name, seen, ",".join(assignment.servers), *missing.get(name, ()))
+                if not self._wire.at(name, "EVAL", _RECORD_SERVER.source, 1, keys.SERVER, *arguments):
+                    return False
+        return True
 
     def _first(self, answering: Mapping[str, object]) -> Sequence[str]:
         """The servers to use, while nothing is recorded."""
@@ -89,6 +110,18 @@ class Assigned:
                 "and others that are empty"
             )
         return holders or names
+
+
+def parsed(answers: Mapping[str, Any]) -> dict[str, ServerRecord | None]:
+    """Records by the servers' names, of answers to HGETALL; `None` where there is none, or other hands changed it.
+
+    A server that refuses to say it has one for all that is known, as while somebody's script keeps it busy.
+    """
+    return {
+        name: ServerRecord.parse(one)
+        for name, one in answers.items()
+        if not isinstance(one, Exception) or (isinstance(one, ResponseError) and is_mistyped(one))
+    }
 
 
 def misfit_of(names: Sequence[str], records: Mapping[str, ServerRecord | None]) -> str:

@@ -180,6 +180,10 @@ class Dividing:
         """As `Servers` says."""
         self.inner.greet(greeting)
 
+    def record_by(self, record: Callable[[], object]) -> None:
+        """As `Servers` says."""
+        self.inner.record_by(record)
+
     def close(self) -> None:
         """As `Servers` says."""
         self.inner.close()

@@ -16,6 +16,8 @@ from writebehind.redis.scripts import digest, steps
 
 #: Where what belongs to no partition is: the breaker, the workers, leases and so on.
 HOME = "home"
+#: Words of the refusal of a server that has no record: it was emptied, or is not used yet.
+UNRECORDED = "nothing is recorded here"
 #: What changes with each change of a server's record.
 CHECK = ("HGET", SERVER, "epoch")
 

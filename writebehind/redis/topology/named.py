@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,12 +13,12 @@ from redis import ConnectionPool
 from redis.exceptions import ResponseError, TryAgainError
 
 from writebehind import forks
-from writebehind.errors import ForeignRedisError, RedisNotReadyError, RedisUnavailableError
+from writebehind.errors import ForeignRedisError, RedisNotReadyError, RedisUnavailableError, without_frames
 from writebehind.plurals import counted
 from writebehind.redis.connections import Ask, Command, Connections, Greeting, Sent, Term
 from writebehind.redis.keys import SERVER
 from writebehind.redis.topology.arriving import arrive, has_left, resignations
-from writebehind.redis.topology.guard import CHECK, HOME, guarded, place_of, reads
+from writebehind.redis.topology.guard import CHECK, HOME, UNRECORDED, guarded, place_of, reads
 from writebehind.redis.topology.record import Assignment, Left, MoveError, Records, ServerRecord
 from writebehind.redis.topology.routing import Answered, Several, Then, Way, exchange_at, in_order, key_of
 
@@ -81,12 +81,17 @@ class Named(Several):
         self.outage = self._all[self.names[0]].outage
         #: Nothing is sent before the records were read: what they say may not follow from the names.
         self._map: _Map | None = None
+        self._record: Callable[[], object] = lambda: None
         #: Servers whose record other hands have made something else, as was seen last.
         self._spoiled: Sequence[str] = ()
 
     def _share(self, name: str) -> str:
         """The number of partitions that are on a server, of how many; '' where that is not known."""
         return self._map.share(name) if self._map else ""
+
+    def record_by(self, record: Callable[[], object]) -> None:
+        """As `Servers` says."""
+        self._record = record
 
     def place(self, key: str) -> Connections:
         """As `Servers` says."""
@@ -133,9 +138,12 @@ class Named(Several):
             until = until or now + self._timeout_s
             if now > until:
                 for at in again:
-                    answers[at] = self._late()
+                    answers[at] = self._late(answers[at])
                 break
             before, known = known, self._learn(known)
+            if unrecorded := [at for at in again if _is_unrecorded(answers[at])]:
+                known = self._recorded(known, answers, unrecorded)
+                again = [at for at in again if at in doubtful or isinstance(answers[at], TryAgainError)]
             again = [at for at in again if at not in doubtful or known.differs(before, commands[at])]
             again = in_order(commands, answers, _without_lost(known, commands, answers, again))
             if any(not known.differs(before, commands[at]) for at in again):
@@ -147,11 +155,23 @@ class Named(Several):
             doubtful = {again[at] for at in still}
         return answers, confirmed
 
-    def _late(self) -> RedisUnavailableError:
+    def _recorded(self, known: _Map, answers: list[Any], unrecorded: Sequence[int]) -> _Map:
+        """The map, once what nobody has recorded was; where that is not possible now, answers say so."""
+        try:
+            self._record()
+        except RedisUnavailableError as error:
+            for at in unrecorded:
+                answers[at] = without_frames(error)
+            return known
+        return self._learn(known) if self._map is known else self._known()
+
+    def _late(self, answer: Any) -> RedisUnavailableError:
         """The reason why a partition was nowhere for long."""
         if self._spoiled:
             inner = f"server {', '.join(self._spoiled)}: other hands put something else in the place of {SERVER}"
             return RedisNotReadyError("a Redis server does not say what is on it", inner=inner)
+        if _is_unrecorded(answer):
+            return RedisNotReadyError("nobody has recorded yet what is on a Redis server")
         return RedisUnavailableError("a partition is being moved, which takes long")
 
     def _sent(
@@ -329,6 +349,11 @@ class _Map:
     @property
     def _is_whole(self) -> bool:
         return all(self.records.get(name) for name in self._assignment.servers)
+
+
+def _is_unrecorded(answer: object) -> bool:
+    """Whether a server has refused a step as nobody knows what is on it."""
+    return isinstance(answer, TryAgainError) and UNRECORDED in str(answer)
 
 
 def _without_lost(known: _Map, commands: Sequence[Command], answers: list[Any], again: Sequence[int]) -> list[int]:

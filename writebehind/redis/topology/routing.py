@@ -77,6 +77,12 @@ class Servers(Protocol):
     def greet(self, greeting: Greeting) -> None:
         """Greet each server so over each connection that is opened from now on."""
 
+    def record_by(self, record: Callable[[], object]) -> None:
+        """Record so what is on a server with a name that has no record, before anything is done there.
+
+        `record` raises a `RedisUnavailableError` where that cannot be told now.
+        """
+
     def close(self) -> None:
         """Close the idle connections. They are opened anew when they are needed."""
 
@@ -125,6 +131,9 @@ class OneServer:
     def look_again(self) -> None:
         """As `Servers` says."""
 
+    def record_by(self, record: Callable[[], object]) -> None:
+        """As `Servers` says."""
+
 
 class Several(ABC):
     """Several servers, of which each has some of the keys. Safe to share between threads."""
@@ -153,6 +162,9 @@ class Several(ABC):
         raise KeyError(name)
 
     def look_again(self) -> None:  # noqa: B027 - not all of them have to
+        """As `Servers` says."""
+
+    def record_by(self, record: Callable[[], object]) -> None:  # noqa: B027 - as above
         """As `Servers` says."""
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
