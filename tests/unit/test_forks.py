@@ -55,6 +55,7 @@ NEVER_SHARED = {
     "writebehind/history/slow_figures.py": "and what it asks in the background",
     "writebehind/logs/setup.py": "the line that a thread has begun; a child has one thread",
     "writebehind/redis/topology/lookout.py": "that a thread looks, which forks nothing meanwhile",
+    "writebehind/redis/topology/named.py": "and that one meets another primary",
     "writebehind/celery/work.py": "the main process of a worker looks; children of its pool never ask",
     "writebehind/forks.py": "sees to the others",
 }

@@ -174,7 +174,8 @@ def _moved(
         def note(count: int, at: int = at, place: str = one.place) -> None:
             nonlocal copied
             copied += count
-            report(Progress(at, len(plan), place, copied))
+            if count:  # else it is frozen, and whoever reports may take long
+                report(Progress(at, len(plan), place, copied))
             if place != HOME:
                 going_on()
 

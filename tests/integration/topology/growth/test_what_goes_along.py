@@ -28,6 +28,7 @@ from writebehind.redis.shared import pauses
 from writebehind.redis.shared.partition_count import Division
 from writebehind.redis.shared.pauses import ALL
 from writebehind.redis.topology import splitting
+from writebehind.redis.topology.confirming import Standing
 from writebehind.redis.topology.opening import open_servers
 from writebehind.redis.topology.record import MoveError
 from writebehind.redis.topology.splitting import Splitting
@@ -163,7 +164,8 @@ def test_on_a_cluster(cluster, wire, settings, mongo_client, hints, monkeypatch)
     write(pipelines[0], 1)
     home = wire.server_of(partition_keys(0).pending)
     with monkeypatch.context() as patch:
-        patch.setattr(splitting, "_replicas", lambda server: 9 * (server.name != home))  # which there are not
+        of = Standing.of  # none has so many replicas
+        patch.setattr(Standing, "of", lambda one, least=0: of(one, least if one.name == home else 9))
         patch.setattr(splitting, "MOST_FREEZES", 1)
         with pytest.raises(MoveError, match="replicas lag"):
             grow(pipelines[1], AFTER)
