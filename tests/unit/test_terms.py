@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
-from writebehind.redis.connections import Command, Term
+from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout
+from writebehind.redis.succession import Term
 from writebehind.redis.terms import Terms
 from writebehind.redis.topology.guard import UNRECORDED
 

@@ -15,7 +15,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from hiredis import pack_command
@@ -48,27 +48,12 @@ from writebehind.errors import (
     without_frames,
 )
 from writebehind.logs.states import StateLog
+from writebehind.redis.succession import Succession, Term
 from writebehind.times import unasked
 
 log = logging.getLogger(__name__)
 
 Command = Sequence[Any]
-
-
-class Term(NamedTuple):
-    """Term of a primary.
-
-    Attributes:
-        id: its replication id, a new one after each failover; '' where that is not known.
-        after: that of the primary whose place it has taken; '' where it has not, or that is not known.
-        met: to be called where it is new, once no connection of before is used any more that leads elsewhere.
-    """
-
-    id: str = ""
-    after: str = ""
-    met: Callable[[], object] | None = None
-
-
 #: Sends commands over a connection, and returns their answers; a `ResponseError` of one that is refused.
 Ask = Callable[[Sequence[Command]], list[Any]]
 #: Sees to a server over a connection, before that is used: takes what sends commands over it, and returns the term
@@ -90,9 +75,6 @@ NOT_READY_S = 0.25
 #: A server is greeted again over a connection when that is this old, seconds: it may have become a replica and the
 #: primary again meanwhile, and have missed writes as a replica.
 GREETED_S = 1.0
-
-#: A former primary that is met again for so long, and the latest one never, is taken for the latest one, seconds.
-FORMER_S = 5.0
 
 #: A connection over which an answer of more bytes came is not kept.
 MOST_BUFFERED = 1 << 20
@@ -204,12 +186,7 @@ class Connections:
         self.greeting: Greeting | None = None
         self._greeted: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._passing: WeakSet[Any] = WeakSet()
-        #: The latest term, since when, and the former ones: a primary that is cut off goes on to call itself one.
-        self._term, self._term_since = "", 0.0
-        self._former: set[str] = set()
-        #: Whose place each term has taken; and since when former ones are met while the latest is not.
-        self._after: dict[str, str] = {}
-        self._claims: dict[str, float] = {}
+        self._succession = Succession()
         #: All that were opened, also those in use.
         self._opened: WeakSet[Any] = WeakSet()
         self._pause_lock = forks.lock()
@@ -347,7 +324,9 @@ class Connections:
 
     def is_good(self, lent_at: float) -> bool:
         """Whether a connection may still be used that was lent then: so lately the server was greeted over it."""
-        return lent_at > time.monotonic() - GREETED_S and lent_at >= self._term_since and not self._paused_until
+        return (
+            lent_at > time.monotonic() - GREETED_S and lent_at >= self._succession.since and not self._paused_until
+        )
 
     def take_back(self, connection: Any, *, is_kept: bool) -> None:
         """Take a connection back of which all answers were read."""
@@ -375,7 +354,7 @@ class Connections:
     @property
     def term(self) -> str:
         """The latest term of the primary that was met; '' where none is known."""
-        return self._term
+        return self._succession.latest
 
     def close(self) -> None:
         """Close the idle connections. Others are opened when they are needed."""
@@ -417,7 +396,7 @@ class Connections:
 
     def _greeted_lately(self, connection: Any) -> bool:
         """Greet over a connection where the last time was long ago; whether it may still be used."""
-        oldest = max(time.monotonic() - GREETED_S, self._term_since)
+        oldest = max(time.monotonic() - GREETED_S, self._succession.since)
         if self.greeting is not None and self._greeted.get(connection, 0.0) <= oldest:
             self._greet(connection)
             return connection not in self._passing
@@ -431,39 +410,11 @@ class Connections:
         except BaseException:
             connection.disconnect()
             raise
-        if term is None or (term.id and not self._is_latest(term)):
+        if term is None or (term.id and not self._succession.is_latest(term)):
             self._passing.add(connection)
         self._greeted[connection] = time.monotonic()
         if term is not None and term.met is not None:
             term.met()
-
-    def _is_latest(self, term: Term) -> bool:
-        """Note that a primary was met; whether no other one has its place, as far as is known."""
-        self._after[term.id] = term.after
-        if term.id == self._term:
-            self._claims.clear()
-            return True
-        if self._succeeds(self._term, term.id):  # met after the new one, as where a Sentinel has not heard yet
-            return False
-        now = time.monotonic()
-        if term.id in self._former and not self._succeeds(term.id, self._term):
-            # Neither says anything of the other. One that is named by mistake is not named all the time.
-            if now - self._claims.setdefault(term.id, now) < FORMER_S:
-                return False
-            self._former.discard(term.id)
-        if self._term:
-            self._former.add(self._term)
-        self._claims.clear()
-        self._term, self._term_since = term.id, now
-        return True
-
-    def _succeeds(self, later: str, earlier: str) -> bool:
-        """Whether a term is known to have come after another one, be it with others in between."""
-        for _ in range(len(self._after)):
-            later = self._after.get(later, "")
-            if later == earlier:
-                return bool(later)
-        return False
 
     def over(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
         """Send commands over a connection, and return their answers as `exchange` does."""

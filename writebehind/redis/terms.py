@@ -11,17 +11,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
+from redis.exceptions import ClusterDownError, MovedError, ResponseError
 
 from writebehind.errors import NoReplicasError, ReplicaError
 from writebehind.plurals import counted
-from writebehind.redis.connections import Command, Term
+from writebehind.redis.connections import Command
 from writebehind.redis.info import parse_info
 from writebehind.redis.keys import DATABASE, Layout, PartitionKeys
 from writebehind.redis.leaping import LEAP
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.owner import Owner
+from writebehind.redis.succession import Term
 from writebehind.redis.topology.guard import UNRECORDED
+from writebehind.redis.topology.routing import ELSEWHERE
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +38,6 @@ _KEEPING_UP = "min_slaves_good_slaves"
 _ALONE = "No replica of the primary keeps up: it takes no writes, and another one may have its place"
 #: Words of the error about a replica.
 _REPLICA = "The server is a replica, which may lack the last writes: nothing is read from it"
-#: Answers of a node of a cluster that has not all of a partition: its slot is elsewhere, or on its way there.
-_ELSEWHERE = (AskError, TryAgainError)  # MovedError is an AskError
 #: Words of the error of each node about a slot that nobody has; others are about a cluster that takes no commands.
 _UNSERVED = "not served"
 _LEAP = script("leap")
@@ -145,8 +145,8 @@ def _is_elsewhere(answer: ResponseError) -> bool:
     if UNRECORDED in str(answer):
         return False  # what it will have is not known yet
     is_unserved = isinstance(answer, ClusterDownError) and _UNSERVED in str(answer)
-    return is_unserved or isinstance(answer, _ELSEWHERE)
+    return is_unserved or isinstance(answer, ELSEWHERE)
 
 
 def _is_on_its_way(answer: object) -> bool:
-    return isinstance(answer, _ELSEWHERE) and not isinstance(answer, MovedError)
+    return isinstance(answer, ELSEWHERE) and not isinstance(answer, MovedError)

@@ -11,11 +11,9 @@ from typing import Any, NoReturn, TypeVar
 
 from redis import ConnectionPool
 from redis.exceptions import (
-    AskError,
     ClusterDownError,
     NoScriptError,
     ResponseError,
-    TryAgainError,
 )
 
 from writebehind.errors import (
@@ -34,7 +32,7 @@ from writebehind.redis.scripts import Script, script
 from writebehind.redis.topology.dividing import Dividing
 from writebehind.redis.topology.guard import CHECK
 from writebehind.redis.topology.lookout import Lookout
-from writebehind.redis.topology.routing import Answered, OneServer, Servers, Then, Way, exchange_at
+from writebehind.redis.topology.routing import ELSEWHERE, Answered, OneServer, Servers, Then, Way, exchange_at
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ T = TypeVar("T")
 Call = tuple[Sequence[str], Sequence[Any]]
 
 #: Answers of a server that has not carried a step out, as it does not know it, or has not what it is about.
-_NOT_HERE = (NoScriptError, AskError, TryAgainError, ClusterDownError)  # MovedError is an AskError
+_NOT_HERE = (NoScriptError, ClusterDownError, *ELSEWHERE)
 #: So many characters of names are told.
 _MOST_SHOWN = 500
 

@@ -40,19 +40,30 @@ class Unasked:
 
 
 @pytest.fixture
-def outdated(servers: tuple[Watched, Watched], start) -> tuple[Process, Process]:
-    """One whose write was lost, and another that has persisted a newer one, whose entry is gone."""
+def apart(servers: tuple[Watched, Watched], start) -> tuple[Process, Process]:
+    """One whose write was lost, which does not know it, and another that has met the new primary."""
     process, other = start(), start()
     process.users().put("first", {"n": 1})
     cut_off(*servers)
     process.users().put("ada", {"n": 1})
     promote(servers)
     other.follow(servers[1])
+    return process, other
+
+
+def outdate(servers: tuple[Watched, Watched], other: Process) -> None:
+    """Write over what was lost, and persist it; its entry is evicted."""
     other.users().put("ada", {"n": 2})
     flush_all(other.pipeline)
-    partition = process.pipeline.store.partition_of("users/s:ada")
+    partition = other.pipeline.store.partition_of("users/s:ada")
     servers[1].ask("DEL", partition_keys(partition).entry("users/s:ada"))
-    return process, other
+
+
+@pytest.fixture
+def outdated(servers: tuple[Watched, Watched], apart) -> tuple[Process, Process]:
+    """The same, where the other one has persisted a newer write, whose entry is gone."""
+    outdate(servers, apart[1])
+    return apart
 
 
 def test_nothing_is_committed_again_unasked(servers, outdated, mongo_client, monkeypatch):
@@ -70,24 +81,16 @@ def test_nothing_is_committed_again_unasked(servers, outdated, mongo_client, mon
     assert 2 == stored(other, mongo_client)["ada"]
 
 
-def test_what_is_written_while_mongodb_is_asked_stands(servers, start, mongo_client, monkeypatch):
+def test_what_is_written_while_mongodb_is_asked_stands(servers, apart, mongo_client, monkeypatch):
     """Also where it is persisted, and its entry evicted, before the process that asks has the answer."""
-    process, other = start(), start()
-    process.users().put("first", {"n": 1})
-    cut_off(*servers)
-    process.users().put("ada", {"n": 1})
-    promote(servers)
-    other.follow(servers[1])
-    entry = partition_keys(process.pipeline.store.partition_of("users/s:ada")).entry("users/s:ada")
+    process, other = apart
     times: list[int] = []
     versions = process.pipeline.sink.versions
 
     def asked(ids: Sequence[DocumentId]) -> dict[str, int]:
         found = versions(ids)
         if not times:
-            other.users().put("ada", {"n": 2})
-            flush_all(other.pipeline)
-            servers[1].ask("DEL", entry)
+            outdate(servers, other)
         times.append(1)
         return found
 

@@ -256,13 +256,13 @@ def test_a_primary_that_is_cut_off_gets_nothing_once_another_is_known(servers, o
     replica.ask("REPLICAOF", "NO", "ONE")
     connections._pool.connection_kwargs["port"] = replica.port  # as Sentinels would say
 
-    before, in_use = connections._term, []
+    before, in_use = connections.term, []
 
     def is_another_known() -> bool:
         """A thread of the process may have given one back since, which the read takes."""
         in_use.extend(connections.send([("PING",)]) for _ in range(len(connections._idle)))
         assert 1 == pipeline.collection("users").get("u1")["n"]
-        return connections._term != before
+        return connections.term != before
 
     wait_until(is_another_known, "the other one to be asked", 30)
     assert len(in_use) >= 2
@@ -305,13 +305,13 @@ def test_the_former_primary_may_be_met_after_the_new_one(servers):
 
 def test_a_primary_that_has_succeeded_another_unseen_is_used_again(servers, tmp_path, monkeypatch):
     """Neither says anything of the other: it is the one that is named all the time, and not one that is once."""
-    monkeypatch.setattr("writebehind.redis.connections.FORMER_S", 60.0)
+    monkeypatch.setattr("writebehind.redis.succession.FORMER_S", 60.0)
     primary, _ = servers
     with Watched(tmp_path / "another") as another:
         connections = greeted(another)
         assert [True, False, True] == [lead(connections, one) for one in (primary, another, primary)]
 
-        monkeypatch.setattr("writebehind.redis.connections.FORMER_S", 0.0)
+        monkeypatch.setattr("writebehind.redis.succession.FORMER_S", 0.0)
 
         assert [True, True, True] == [lead(connections, one) for one in (another, another, primary)]
 

@@ -25,7 +25,17 @@ from writebehind import forks
 from writebehind.errors import RedisNotReadyError, RedisUnavailableError, UncoveredError, told, without_frames
 from writebehind.logs.states import StateLog
 from writebehind.redis.connections import Command, Connections, Greeting
-from writebehind.redis.topology.routing import Answered, Several, Then, Way, exchange_at, in_order, key_of, tag
+from writebehind.redis.topology.routing import (
+    ELSEWHERE,
+    Answered,
+    Several,
+    Then,
+    Way,
+    exchange_at,
+    in_order,
+    key_of,
+    tag,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +46,6 @@ REFRESH_EVERY_S = 0.1
 TRY_AGAIN_S, TRY_AGAIN_AT_MOST_S = 0.01, 0.1
 
 Place = tuple[str, int]
-#: Answers of a node that has not carried a command out, as its slot is elsewhere or on its way there.
-_REDIRECTIONS = (AskError, TryAgainError)  # MovedError is an AskError
 #: What redis-py raises where no node can be reached, or nodes do not agree: it is no RedisError.
 _NO_MAP = (RedisError, RedisClusterException)
 
@@ -83,27 +91,24 @@ class Cluster(Several):
     def place(self, key: str) -> Connections:
         """As `Servers` says."""
         slot = _slot(tag(key))
-        nodes = self._current()
-        if (place := self._moved.get(slot)) is None:
-            of_slot = nodes.nodes_manager.slots_cache.get(slot)
-            if not of_slot:
-                self._stale = True
-                raise UncoveredError(inner=f"slot {slot}")
-            place = of_slot[0].host, of_slot[0].port
+        if (place := self._place_of(slot, self._current())) is None:
+            self._stale = True
+            raise UncoveredError(inner=f"slot {slot}")
         return self._to(place)
 
     def way(self, key: str) -> Way | None:
         """As `Servers` says."""
         if self._map is None or self._stale:
             return None
-        slot = _slot(tag(key))
-        if (place := self._moved.get(slot)) is None:
-            of_slot = self._map.nodes_manager.slots_cache.get(slot)
-            if not of_slot:
-                return None
-            place = of_slot[0].host, of_slot[0].port
-        server = self._connections.get(place)
+        place = self._place_of(_slot(tag(key)), self._map)
+        server = self._connections.get(place) if place else None
         return None if server is None else Way(server)
+
+    def _place_of(self, slot: int, nodes: RedisCluster) -> Place | None:
+        """The node that has a slot, by what nodes have said and else by the map; `None` where none has."""
+        if (place := self._moved.get(slot)) is None and (of_slot := nodes.nodes_manager.slots_cache.get(slot)):
+            place = of_slot[0].host, of_slot[0].port
+        return place
 
     def servers(self) -> Sequence[Connections]:
         """As `Servers` says."""
@@ -138,7 +143,7 @@ class Cluster(Several):
         answers, confirmed = self._sent(commands, then)
         until = 0.0
         pause = TRY_AGAIN_S if any(isinstance(one, TryAgainError) for one in answers) else 0.0
-        while again := [at for at, one in enumerate(answers) if isinstance(one, _REDIRECTIONS)]:
+        while again := [at for at, one in enumerate(answers) if isinstance(one, ELSEWHERE)]:
             now = time.monotonic()
             until = until or now + self._timeout_s
             if now > until:
@@ -180,17 +185,15 @@ class Cluster(Several):
         by_place: dict[Connections, list[int]] = {}
         nowhere: dict[int, RedisUnavailableError] = {}
         for at, command in enumerate(commands):
-            if place := asked[at]:
-                by_place.setdefault(self._to(place), []).append(len(sent))
-                sent.append(("ASKING",))
+            said = [("ASKING",), command] if asked[at] else [command]
+            places = range(len(sent), len(sent) + len(said))
             try:
-                by_place.setdefault(self._to(place) if place else self.place(key_of(command)), []).append(
-                    len(sent)
-                )
+                to = self._to(place) if (place := asked[at]) else self.place(key_of(command))
+                by_place.setdefault(to, []).extend(places)
             except UncoveredError as error:
-                nowhere[len(sent)] = without_frames(error)
-            ours.append(len(sent))
-            sent.append(command)
+                nowhere[places[-1]] = without_frames(error)
+            ours.append(places[-1])
+            sent += said
         answers, confirmed = self._seen(*exchange_at(by_place, sent, then, nowhere))
         return [answers[at] for at in ours], [confirmed[at] for at in ours]
 

@@ -15,8 +15,9 @@ from redis.exceptions import ResponseError, TryAgainError
 from writebehind import forks
 from writebehind.errors import ForeignRedisError, RedisNotReadyError, RedisUnavailableError, without_frames
 from writebehind.plurals import counted
-from writebehind.redis.connections import Ask, Command, Connections, Greeting, Sent, Term
+from writebehind.redis.connections import Ask, Command, Connections, Greeting, Sent
 from writebehind.redis.keys import SERVER
+from writebehind.redis.succession import Term
 from writebehind.redis.topology.arriving import arrive, has_left, resignations
 from writebehind.redis.topology.guard import CHECK, HOME, UNRECORDED, guarded, place_of, reads
 from writebehind.redis.topology.record import Assignment, Left, MoveError, Records, ServerRecord

@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from redis.exceptions import AskError, TryAgainError
+
 from writebehind.errors import RedisUnavailableError, UncoveredError, without_frames
 from writebehind.logs.states import StateLog
 from writebehind.redis.connections import Command, Connections, Greeting
 from writebehind.redis.topology.guard import reads
 
+#: Answers of one of several servers that carried nothing out, as what that is about is elsewhere or on its way.
+ELSEWHERE = (AskError, TryAgainError)  # MovedError is an AskError
 #: What a server is sent after its commands, by its name.
 Then = Callable[[str], Sequence[Command]]
 #: The name of a server, and its answer to the last of these.

@@ -12,7 +12,8 @@ import pytest
 from tests.integration.redis.wire.conftest import TIMEOUT_MS
 from tests.waiting import wait_until
 from writebehind.errors import RedisUnavailableError
-from writebehind.redis.connections import CERTAIN_S, MOST_BUFFERED, Term, connection_pool, limit_waits
+from writebehind.redis.connections import CERTAIN_S, MOST_BUFFERED, connection_pool, limit_waits
+from writebehind.redis.succession import Term
 from writebehind.redis.wire import Wire
 
 
