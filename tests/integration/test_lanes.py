@@ -306,7 +306,7 @@ def test_over_a_connection_of_an_earlier_term_nothing_is_begun(users):
     async def run() -> None:
         async with ready(users) as lanes:
             assert await lanes.begin(read)
-            read.server._term_since = time.monotonic()
+            read.server._succession.since = time.monotonic()
             assert lanes.begin(read) is None
             assert (await (await begun(lanes, read))).entry.exists
 
