@@ -33,6 +33,8 @@ class Connection:
 class Server(Connections):
     """Notes what it gets back."""
 
+    check = ("HGET", "record", "epoch")
+
     def __init__(self) -> None:
         super().__init__(connection_pool("redis://127.0.0.1:9", 300))
         self.kept: list[Connection] = []
@@ -63,6 +65,11 @@ def on_a_line(work: Callable[[Line, Connection, Server], Awaitable[None]]) -> No
 
 def begun(line: Line, server: Server, *commands: tuple, conclude: Callable[[list], Any] = list) -> asyncio.Future:
     return line.begin(RoundTrip(server, commands or (("GET", "x"),), conclude), asyncio.get_running_loop().time())
+
+
+def read(line: Line, server: Server, epoch: bytes) -> asyncio.Future:
+    """Begin a read that holds while the server's check is answered so."""
+    return line.begin(RoundTrip(server, (("GET", "x"),), list, epoch=epoch), asyncio.get_running_loop().time())
 
 
 async def outcomes(*futures: asyncio.Future) -> list[type]:
@@ -235,5 +242,50 @@ def test_a_connection_goes_back_when_all_is_answered():
         assert [connection] == server.kept
         assert not connection.is_closed
         assert connection._sock.gettimeout() is None
+
+    on_a_line(work)
+
+
+def test_one_check_is_sent_for_all_that_is_read_by_a_piece():
+    async def work(line, connection, server):
+        futures = [read(line, server, b"now"), begun(line, server), read(line, server, b"before")]
+        await turns()
+        sent = connection.peer.recv(4096)
+        assert sent.count(b"GET\r\n$1\r\nx") == 3
+        assert sent.endswith(b"*3\r\n$4\r\nHGET\r\n$6\r\nrecord\r\n$5\r\nepoch\r\n")
+        assert sent.count(b"HGET") == 1
+        connection.peer.send(b"+a\r\n+b\r\n+c\r\n")
+        await turns()
+        assert [False, True, False] == [one.done() for one in futures]
+        connection.peer.send(b"$3\r\nnow\r\n")
+        held, other = await asyncio.gather(*futures[:2])
+        assert [[b"a"], [b"b"]] == [held, other]
+        assert [UndecidedError] == await outcomes(futures[2])
+
+    on_a_line(work)
+
+
+@pytest.mark.parametrize(
+    "said", [b"-ERR refused\r\n", b"$-1\r\n", b":1\r\n"], ids=["error", "nothing", "a number"]
+)
+def test_what_was_read_does_not_hold_by_a_check_that_says_something_else(said):
+    async def work(line, connection, server):
+        futures = [read(line, server, b"now"), read(line, server, b"now")]
+        await turns()
+        connection.peer.send(b"+a\r\n+b\r\n" + said)
+        assert [UndecidedError] * 2 == await outcomes(*futures)
+        assert line.is_good()
+
+    on_a_line(work)
+
+
+def test_what_was_read_is_not_known_to_hold_where_the_check_is_not_answered():
+    async def work(line, connection, server):
+        futures = [read(line, server, b"now"), read(line, server, b"now")]
+        await turns()
+        connection.peer.send(b"+a\r\n+b\r\n")
+        await turns()
+        connection.peer.close()
+        assert [RedisUnavailableError] * 2 == await outcomes(*futures)
 
     on_a_line(work)

@@ -168,7 +168,13 @@ def limit_waits(sock: socket.socket, timeout_ms: int) -> None:
 
 
 class Connections:
-    """Connections to one Redis server, of which each exchange uses one. Safe to share between threads."""
+    """Connections to one Redis server, of which each exchange uses one. Safe to share between threads.
+
+    Attributes:
+        check: what the server is asked after reads, by whose answer they hold or not; `None` where they do anyway.
+    """
+
+    check: Command | None = None
 
     def __init__(self, pool: ConnectionPool, name: str = "") -> None:
         """Take the pool for its connection class and arguments only: its checkout costs more than a GET.

@@ -11,6 +11,7 @@ import asyncio
 import ssl
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from copy import copy
 from functools import partial
@@ -138,6 +139,41 @@ class _Waiting:
         self.sent_at = 0.0
         self.answers: list[Any] = []
 
+    def answered(self) -> None:
+        """Conclude it, unless a check after it is to."""
+        if self.trip.epoch is None:
+            _settle(self)
+
+    def fail(self, error: Exception) -> None:
+        """Tell whoever waits."""
+        _fail(self.future, error)
+
+
+class _Check:
+    """A question after all that was sent as one piece, of those in it that hold or not by its answer."""
+
+    __slots__ = ("answers", "checked", "sent_at")
+    count = 1
+
+    def __init__(self, checked: Sequence[_Waiting], sent_at: float) -> None:
+        self.checked = checked
+        self.sent_at = sent_at
+        self.answers: list[Any] = []
+
+    def answered(self) -> None:
+        """Conclude what holds by it, and leave the rest to threads."""
+        (answer,) = self.answers
+        for one in self.checked:
+            if one.trip.epoch == answer:
+                _settle(one)
+            else:
+                one.fail(UndecidedError())
+
+    def fail(self, error: Exception) -> None:
+        """Tell all who wait for it: of some the answers may have been there."""
+        for one in self.checked:
+            one.fail(copy(error))
+
 
 class Line:
     """One connection that is lent, and what is under way over it. All calls are made in one event loop."""
@@ -159,13 +195,14 @@ class Line:
         self._sock = connection._sock  # noqa: SLF001 - has no public name
         self._patience = self._sock.gettimeout()
         self._sock.settimeout(0)
+        self._check = pack_command(tuple(server.check)) if server.check is not None else b""
         self._reader = Reader(protocolError=InvalidResponse, replyError=parsed_error)
         #: When the server was heard last, by the steady clock.
         self._heard_at = 0.0
         #: What waits to be sent, and what of it was begun and not taken as a whole.
         self._unsent: list[_Waiting] = []
         self._left = b""
-        self._under_way: deque[_Waiting] = deque()
+        self._under_way: deque[_Waiting | _Check] = deque()
         self._is_watched = self._is_retired = self._is_full = False
         self._is_open = self._is_kept = True
         try:
@@ -238,8 +275,12 @@ class Line:
             return
         for one in unsent:
             one.sent_at = now
-        self._left = b"".join([one.packed for one in unsent])
+        pieces = [one.packed for one in unsent]
         self._under_way += unsent
+        if checked := [one for one in unsent if one.trip.epoch is not None]:
+            pieces.append(self._check)
+            self._under_way.append(_Check(checked, now))
+        self._left = b"".join(pieces)
 
     def _read(self) -> None:
         """Read what has come."""
@@ -280,7 +321,7 @@ class Line:
                 self._is_open = self._is_kept = False
             if len(waiting.answers) == waiting.count:
                 self._under_way.popleft()
-                _settle(waiting)
+                waiting.answered()
         if not self._under_way and self._reader.has_data():  # it would be taken for the next answer
             raise RedisConnectionError("an answer came that nobody has asked for")
         self._server.answered()
@@ -328,9 +369,9 @@ class Line:
         self._under_way.clear()
         self._unsent = []
         for one in under_way:
-            _fail(one.future, copy(lost))
+            one.fail(copy(lost))
         for one in unsent:
-            _fail(one.future, UndecidedError())
+            one.fail(UndecidedError())
 
     def _end_if_over(self) -> None:
         if self._is_retired and self._connection is not None and not (self._under_way or self._unsent):

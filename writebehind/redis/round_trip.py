@@ -41,9 +41,12 @@ class RoundTrip(Generic[T]):
             would fail with. It is called once the answers are there, also if nobody waits for the result any more.
         lost: fails in the way of the whole where the server does not answer, and it is not known what was carried
             out; it may wait. `None` where all may be done anew, as it only reads.
+        epoch: what the server's answer to its `check` must be for what was read to hold; `None` where it holds
+            anyway.
     """
 
     server: Connections
     commands: Sequence[Command]
     conclude: Callable[[list[Any]], T]
     lost: Callable[[RedisUnavailableError], Any] | None = None
+    epoch: bytes | None = None

@@ -30,7 +30,6 @@ from writebehind.redis.refusals import check_served, not_now, raise_refused
 from writebehind.redis.round_trip import RoundTrip, UndecidedError
 from writebehind.redis.scripts import Script, script
 from writebehind.redis.topology.dividing import Dividing
-from writebehind.redis.topology.guard import CHECK
 from writebehind.redis.topology.lookout import Lookout
 from writebehind.redis.topology.routing import ELSEWHERE, Answered, OneServer, Servers, Then, Way, exchange_at
 
@@ -137,17 +136,7 @@ class Wire:
         The second half gets the answers, errors too, and leaves to a thread what these do not decide.
         """
         way = self.way(key)
-        if way is None:
-            return None
-        if way.epoch is None:
-            return RoundTrip(way.server, commands, conclude)
-
-        def decide(answers: list[Any]) -> T:
-            if answers.pop() != way.epoch:
-                raise UndecidedError
-            return conclude(answers)
-
-        return RoundTrip(way.server, (*commands, CHECK), decide)
+        return None if way is None else RoundTrip(way.server, commands, conclude, epoch=way.epoch)
 
     def step_trip(
         self, step: Script, call: Call, conclude: Callable[[Any], T], lost: Callable[[RedisUnavailableError], Any]

@@ -33,6 +33,8 @@ _RECORD = ("HGETALL", SERVER)
 class NamedServer(Connections):
     """Connections to one of the servers, which refuses what is not on it."""
 
+    check = CHECK
+
     def prepared(self, commands: Sequence[Command]) -> Sequence[Command]:
         """As `Connections` says."""
         return [guarded(one) for one in commands]
@@ -100,14 +102,7 @@ class Named(Several):
 
     def way(self, key: str) -> Way | None:
         """As `Servers` says."""
-        if (known := self._map) is None or place_of(key) in known.gone:
-            return None
-        try:
-            server = known.server_of(place_of(key))
-        except ForeignRedisError:
-            return None
-        epoch = known.epochs[server.name]
-        return None if epoch is None else Way(server, epoch)
+        return None if (known := self._map) is None else known.way(place_of(key))
 
     def servers(self) -> Sequence[Connections]:
         """As `Servers` says."""
@@ -308,6 +303,7 @@ class _Map:
         self.records = records
         self._assignment = Assignment.of(list(servers), records)
         self._places: dict[str, NamedServer] = {}
+        self._ways: dict[str, Way] = {}
         self.gone = self._assignment.gone
         self.epochs = {name: one.epoch if one else None for name, one in records.items()}
 
@@ -326,6 +322,18 @@ class _Map:
                     "this process"
                 )
             self._places[place] = found
+        return found
+
+    def way(self, place: str) -> Way | None:
+        """The way to what is in a place; `None` where that is on its way, or not known or recorded."""
+        found = self._ways.get(place)
+        if found is None and place not in self.gone:
+            try:
+                server = self.server_of(place)
+            except ForeignRedisError:
+                return None
+            if (epoch := self.epochs[server.name]) is not None:
+                found = self._ways[place] = Way(server, epoch)
         return found
 
     def share(self, name: str) -> str:

@@ -27,8 +27,7 @@ class Way(NamedTuple):
 
     Attributes:
         server: that has it.
-        epoch: what the server's answer to `CHECK` must be for what was read with it to hold; `None` where it holds
-            anyway.
+        epoch: of what is read there, as `RoundTrip` has it.
     """
 
     server: Connections
