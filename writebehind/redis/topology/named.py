@@ -342,8 +342,11 @@ class _Map:
         return f"{places.count(name)} of {counted(len(places), 'partition')}" if self._is_whole else ""
 
     def on_their_way(self, commands: Sequence[Command]) -> list[int]:
-        """Places of commands about what has left, and has not arrived as far as is known."""
-        return [at for at, one in enumerate(commands) if place_of(key_of(one)) in self.gone]
+        """Places of what reads where something has left, and has not arrived as far as is known.
+
+        A step that was answered has been carried out: its server had the partition by then.
+        """
+        return [at for at, one in enumerate(commands) if reads(one) and place_of(key_of(one)) in self.gone]
 
     def differs(self, other: _Map, command: Command) -> bool:
         """Whether a command would go to another server by the other map."""
