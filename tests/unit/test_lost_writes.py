@@ -28,11 +28,11 @@ def test_a_write_after_a_failover_is_not_lost_by_the_next():
         return one.look()
 
     look([], [])
-    one.meet("t")
+    one.meet("t", [0, 1])
     assert look([FIRST], None) == AWAY_S
     recent.add([Recent("users/s:ada", 25, b"")])
     assert look([FIRST], [SECOND]) == LOOK_S
-    one.meet("t")
+    one.meet("t", [0, 1])
     assert look([NEXT, FIRST], [SECOND]) == LOOK_S
 
     assert [] == lost

@@ -56,7 +56,7 @@ def terms(met) -> Terms:
         Layout(PARTITIONS),
         "shop",
         approached=lambda term: met.append(f"approached {term[0]}"),
-        met=lambda term: met.append(f"met {term[0]}"),
+        met=lambda term, here: met.append(f"met {term[0]}: {sorted(here)}"),
     )
 
 
@@ -67,13 +67,15 @@ def terms(met) -> Terms:
         (ClusterDownError("Hash slot not served"), False),
         (AskError("1 127.0.0.1:7001"), True),
         (TryAgainError("Multiple keys request during rehashing of slot"), True),
+        (TryAgainError("1 is not here"), False),
+        (TryAgainError("1 is frozen"), True),
     ],
 )
 def test_a_partition_that_is_not_there_keeps_no_other_waiting(terms, met, answer, is_on_its_way):
     """The connection is kept; a slot that is on its way is looked at again, until it has arrived or stays."""
     node = Node({1: answer})
     assert Term("b" * 40, "a" * 40) == node.greeted(terms)
-    assert ["approached b", "met b"] == met
+    assert ["approached b", "met b: [0, 2, 3]"] == met
     assert [0, 1, 2, 3] == node.asked
 
     node.greeted(terms)
@@ -83,7 +85,16 @@ def test_a_partition_that_is_not_there_keeps_no_other_waiting(terms, met, answer
     for _ in range(2):
         node.greeted(terms)
     assert [1] * is_on_its_way * 2 == node.asked[4:]
-    assert ["met b"] * is_on_its_way == met[2:]
+    assert ["met b: [1]"] * is_on_its_way == met[2:]
+
+
+def test_what_another_process_lets_leap_is_met_too(terms, met):
+    """It was on its way at first: that it has leapt since is a reason to ask what was lost there."""
+    node = Node({1: TryAgainError("1 is frozen")})
+    node.greeted(terms)
+    node.answers = {1: 0}
+    node.greeted(terms)
+    assert "met b: [1]" == met[-1]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +108,7 @@ def test_a_primary_that_takes_no_writes_is_not_met(terms, met, answer):
     assert {"approached b"} == set(met)
     node.answers.clear()
     assert Term("b" * 40, "a" * 40) == node.greeted(terms)
-    assert "met b" == met[-1]
+    assert "met b: [0, 1, 2, 3]" == met[-1]
 
 
 def test_a_server_of_which_nobody_knows_what_it_has_is_asked_again(terms, met):
@@ -105,7 +116,7 @@ def test_a_server_of_which_nobody_knows_what_it_has_is_asked_again(terms, met):
     refused = TryAgainError(UNRECORDED)
     node = Node(dict.fromkeys(range(PARTITIONS), refused))
     assert node.greeted(terms) is None
-    assert "met b" not in met
+    assert {"approached b"} == set(met)
     node.answers = dict.fromkeys((2, 3), TryAgainError("2 is not here"))
     assert Term("b" * 40, "a" * 40) == node.greeted(terms)
-    assert "met b" == met[-1]
+    assert "met b: [0, 1]" == met[-1]

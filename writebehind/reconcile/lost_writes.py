@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -88,9 +88,9 @@ class LostWrites:
         """See to nothing of the parent process."""
         self._wake = threading.Event()
         self._is_closed = False
-        #: The failovers that this process has met, and has seen to; and the position before the next one.
+        #: The failovers that this process has met, and has seen to; and the position before that by partitions.
         self._met = self._seen_to = 0
-        self._met_at: int | None = None
+        self._met_at: dict[int, int] = {}
         #: The same for terms that are not met yet.
         self._approached: dict[str, int] = {}
         #: Positions before this one were seen to; answers from before the failover may come until then.
@@ -109,14 +109,14 @@ class LostWrites:
         with self._lock:
             self._approached.setdefault(term, self._store.recent.position)
 
-    def meet(self, term: str) -> None:
-        """Note that its versions have leapt: from now on it says what was lost."""
+    def meet(self, term: str, partitions: Collection[int]) -> None:
+        """Note that its versions have leapt, in the partitions that it has: from now on it says what was lost."""
         with self._lock:
             self._met += 1
             self._terms_met.add(term)
             position = self._approached.pop(term, self._store.recent.position)
-            if self._met_at is None:
-                self._met_at = position
+            for one in partitions:
+                self._met_at.setdefault(one, position)
         self._wake.set()
 
     def close(self) -> None:
@@ -193,13 +193,13 @@ class LostWrites:
             RedisUnavailableError: Redis does not answer.
         """
         with self._lock:
-            met, met_at = self._met, self._met_at
+            met, met_at = self._met, dict(self._met_at)
         is_new = met != self._seen_to
         if not is_new and now > self._late_until:
             return True
         lapses = self._store.recovery.lapses()
         writes, after = self._store.recent.since(0 if is_new else self._judged)
-        lost = self._newest(self._lost(writes, lapses, met_at if is_new and met_at is not None else 0))
+        lost = self._newest(self._lost(writes, lapses, met_at if is_new else {}))
         losses = Losses()
         try:
             is_complete = self._recommits.commit(lost, losses, is_wanted=lambda: not self._is_closed)
@@ -207,7 +207,7 @@ class LostWrites:
             # taken to have lost what is written to its partitions from now on.
             is_complete = is_complete and is_told and None not in lapses
             if is_complete and is_new:
-                self._count_dropped(lapses, losses)
+                self._count_dropped(lapses, met_at, losses)
         finally:
             losses.tell(self._store, self._history, self._tallies)
         if not is_complete:
@@ -219,22 +219,25 @@ class LostWrites:
             with self._lock:
                 self._seen_to = met
                 if self._met == met:
-                    self._met_at = None
+                    self._met_at = {}
         return True
 
     def _know(self, lapses: Sequence[Sequence[Lapse] | None]) -> None:
         self._known |= {at: next(iter(some), None) for at, some in enumerate(lapses) if some is not None}
 
     def _lost(
-        self, writes: Sequence[tuple[int, Recent]], lapses: Sequence[Sequence[Lapse] | None], met_at: int
+        self,
+        writes: Sequence[tuple[int, Recent]],
+        lapses: Sequence[Sequence[Lapse] | None],
+        met_at: Mapping[int, int],
     ) -> Iterator[Lost]:
-        """Those of some writes that were lost; `met_at` is the position at which a new primary was met."""
+        """Those of some writes that were lost; `met_at` are the positions at which new primaries were met."""
         for at, one in writes:
             partition = self._store.partition_of(one.member)
             some = lapses[partition] if partition < len(lapses) else None  # there are more by now
             if not some or one.again_after == some[0].leapt:
                 continue  # its server does not answer, or it was committed again since
-            if lapse := self._lapse_of(one.version, partition, some, is_before=at < met_at):
+            if lapse := self._lapse_of(one.version, partition, some, is_before=at < met_at.get(partition, 0)):
                 yield Lost(at, one, lapse, some[0].leapt)
 
     def _lapse_of(
@@ -265,10 +268,12 @@ class LostWrites:
         self._store.recent.replace(kept)
         return list(newest.values())
 
-    def _count_dropped(self, lapses: Sequence[Sequence[Lapse] | None], losses: Losses) -> None:
+    def _count_dropped(
+        self, lapses: Sequence[Sequence[Lapse] | None], met_at: Mapping[int, int], losses: Losses
+    ) -> None:
         """Count the writes that were dropped from memory and may be lost."""
         for partition, dropped in self._store.recent.take_dropped().items():
-            if self._lapse_of(dropped.version, partition, lapses[partition], is_before=True):
+            if self._lapse_of(dropped.version, partition, lapses[partition], is_before=partition in met_at):
                 losses.add_unknown(partition, dropped.count)
 
     def _begin(self) -> None:

@@ -7,7 +7,7 @@ versions again, or lower ones, writes would be older than those before the failo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,12 @@ from writebehind.errors import NoReplicasError, ReplicaError
 from writebehind.plurals import counted
 from writebehind.redis.connections import Command
 from writebehind.redis.info import parse_info
-from writebehind.redis.keys import DATABASE, Layout, PartitionKeys
+from writebehind.redis.keys import DATABASE, Layout, PartitionKeys, partition_keys
 from writebehind.redis.leaping import LEAP
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.succession import Term
-from writebehind.redis.topology.guard import UNRECORDED
+from writebehind.redis.topology.guard import ABSENT, UNRECORDED
 from writebehind.redis.topology.routing import ELSEWHERE
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Terms:
         database: str,
         *,
         approached: Callable[[str], object] = lambda _: None,
-        met: Callable[[str], object] = lambda _: None,
+        met: Callable[[str, Collection[int]], object] = lambda *_: None,
         is_watched: bool = False,
         is_cluster: bool = False,
     ) -> None:
@@ -62,7 +62,8 @@ class Terms:
             layout: the partitions.
             database: of MongoDB.
             approached: called with a new term before its versions leap, or fail to: nothing was written in it yet.
-            met: called with it once they have, and all connections are known to lead to it or not to be used.
+            met: called with it once they have, and all connections are known to lead to it or not to be used; and
+                with the partitions that are there.
             is_watched: whether Sentinels choose the primary.
             is_cluster: whether the servers are nodes of a cluster, of which a replica answers no reads itself.
         """
@@ -71,7 +72,7 @@ class Terms:
         self._is_watched, self._is_cluster = is_watched, is_cluster
         self._layout = layout
         #: Partitions whose versions are to leap yet, of each term that was met: their slots were on their way.
-        self._left: dict[str, list[PartitionKeys]] = {}
+        self._left: dict[str, list[int]] = {}
 
     def greet(self, ask: Callable[[Sequence[Command]], list[Any]]) -> Term | None:
         """Let versions leap where a new connection leads to a primary that was a replica.
@@ -114,31 +115,35 @@ class Terms:
         left = self._left.get(term.id)
         if left is None:
             self._approached(term.id)
-        partitions = list(self._layout.all()) if left is None else left
+        partitions = range(self._layout.partitions) if left is None else left
         _, *answers = ask(
             [
                 ("SCRIPT", "LOAD", _LEAP.source),
-                *(("EVALSHA", _LEAP.sha1, 3, of.clock, of.term, of.lapses, term.id, *LEAP) for of in partitions),
+                *(_leap_of(partition_keys(one), term.id) for one in partitions),
             ]
         )
         refused = [one for one in answers if isinstance(one, ResponseError) and not _is_elsewhere(one)]
         if refused:
             log.debug("versions do not leap yet: %s", refused[0])
             return None
-        leapt = sum(one for one in answers if isinstance(one, int))
-        if leapt:
+        here = [at for at, one in zip(partitions, answers, strict=True) if isinstance(one, int)]
+        if leapt := sum(one for one in answers if isinstance(one, int)):
             log.info("a replica has become the primary: versions of %s have leapt", counted(leapt, "partition"))
         # A slot that is on its way may stay after all: it is looked at again by the next greeting.
-        on_its_way = [of for of, one in zip(partitions, answers, strict=True) if _is_on_its_way(one)]
-        if left is None or leapt:
+        on_its_way = [at for at, one in zip(partitions, answers, strict=True) if _is_on_its_way(one)]
+        if left is None or here:
             # Who is told asks the new primary what it has lost, and no former one over a connection that is open.
-            return term._replace(met=partial(self._meet, term.id, on_its_way))
+            return term._replace(met=partial(self._meet, term.id, here, on_its_way))
         self._left[term.id] = on_its_way
         return term
 
-    def _meet(self, term: str, left: list[PartitionKeys]) -> None:
-        self._met(term)
+    def _meet(self, term: str, here: list[int], left: list[int]) -> None:
+        self._met(term, here)
         self._left[term] = left
+
+
+def _leap_of(of: PartitionKeys, term: str) -> Command:
+    return ("EVALSHA", _LEAP.sha1, 3, of.clock, of.term, of.lapses, term, *LEAP)
 
 
 def _is_elsewhere(answer: ResponseError) -> bool:
@@ -149,4 +154,5 @@ def _is_elsewhere(answer: ResponseError) -> bool:
 
 
 def _is_on_its_way(answer: object) -> bool:
-    return isinstance(answer, ELSEWHERE) and not isinstance(answer, MovedError)
+    """Whether it may be there soon without a leap in the step that lets it be there."""
+    return isinstance(answer, ELSEWHERE) and not isinstance(answer, MovedError) and ABSENT not in str(answer)

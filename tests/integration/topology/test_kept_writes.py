@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -198,11 +198,11 @@ def test_what_is_lost_is_asked_of_the_new_primary(servers, start):
     servers[1].ask("REPLICAOF", "NO", "ONE")
     in_use = []
 
-    def meet(term: str) -> None:
+    def meet(term: str, partitions: Sequence[int]) -> None:
         """Others give back what they had, and the process looks before this thread goes on."""
         while in_use:
             connections.answers(in_use.pop())
-        process.pipeline.lost_writes.meet(term)
+        process.pipeline.lost_writes.meet(term, partitions)
         if threading.current_thread() is threading.main_thread():  # the one that looks may meet it too
             wait_until(process.seen_to, "the process to see to what was lost", 20)
 

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Let a partition be here that has left where it was, if all of it is here. Where this server is another one than it was
--- copied to, the former one may have had it before and issued versions: they leap. If it is here already, that is noted
--- once more, for who waits until replicas have it.
+-- copied to, the former one may have had it before and issued versions: they leap. Else they need not, whatever took the
+-- place of another server before that. If it is here already, that is noted once more, for who waits until replicas have it.
 --
 -- KEYS  1 server  2 clock  3 term  4 lapses
 -- ARGV  1 partition, or home  2 how often it has moved  3 the mark of who has copied it  4… as 2 to 4 of `leap`
@@ -17,8 +17,10 @@ if redis.call('HGET', server, whole) ~= ARGV[3] then
   return 0
 end
 local term = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
-if KEYS[2] and string.match(ARGV[3], '@(%w*)$') ~= term then
-  leap_versions(KEYS[2], KEYS[4], ARGV[4], ARGV[5], ARGV[6])
+if KEYS[2] then
+  if string.match(ARGV[3], '@(%w*)$') ~= term then
+    leap_versions(KEYS[2], KEYS[4], ARGV[4], ARGV[5], ARGV[6])
+  end
   redis.call('SET', KEYS[3], term)
 end
 local now = redis.call('TIME')

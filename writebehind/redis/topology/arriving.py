@@ -95,8 +95,7 @@ def bring_back(source: Connections, target: Connections, place: str, left: Left)
         return
     if not standing.is_confirmed(answers):
         raise standing.lacking(target)
-    of = _versions(place)[::2]
-    asked(source, [_step(_RETURN, (SERVER, *of), (place, left.text, left.moves + 1, *LEAP))])
+    asked(source, [_step(_RETURN, (SERVER, *_versions(place)), (place, left.text, left.moves + 1, *LEAP))])
 
 
 def see_arrived(source: Connections, target: Connections, places: Mapping[str, Left], least: int = 0) -> None:

@@ -18,6 +18,8 @@ from writebehind.redis.scripts import digest, steps
 HOME = "home"
 #: Words of the refusal of a server that has no record: it was emptied, or is not used yet.
 UNRECORDED = "nothing is recorded here"
+#: Those of one that does not have the partition; one that is frozen may stay, or come back at once.
+ABSENT = "is not here"
 #: What changes with each change of a server's record.
 CHECK = ("HGET", SERVER, "epoch")
 
