@@ -5,9 +5,12 @@
 --
 -- KEYS  1 server  2 clock  3 term  4 lapses
 -- ARGV  1 partition, or home  2 how often it has moved  3 the mark of who has copied it  4… as 2 to 4 of `leap`
--- Returns 1, or 0 when not all of it is here; home has none of the keys from 2 on
+-- Returns 1, or 0 when not all of it is here, or nothing is recorded; home has none of the keys from 2 on
 -- include: now_us, last_version, leap_versions
 local server, place, whole = KEYS[1], ARGV[1], 'whole:' .. ARGV[1]
+if redis.call('HEXISTS', server, 'name') == 0 then
+  return 0
+end
 local here = tonumber(redis.call('HGET', server, place) or '')
 if here then
   redis.call('HSET', server, place, here)

@@ -4,8 +4,13 @@
 --
 -- KEYS  1 server
 -- ARGV  1 partition, or home  2 the token of whoever copies it  3 the mark with which that one said so; else ''
--- Returns 1, or 0 when it is here already, or somebody else has begun to copy it
+-- Returns 1
+--         0  it is here already, or somebody else has begun to copy it
+--         -1  nothing is recorded here: what it is to have is for those to say who record it
 local server, whole = KEYS[1], 'whole:' .. ARGV[1]
+if redis.call('HEXISTS', server, 'name') == 0 then
+  return -1
+end
 if redis.call('HEXISTS', server, ARGV[1]) == 1 or (ARGV[3] ~= '' and redis.call('HGET', server, whole) ~= ARGV[3]) then
   return 0
 end

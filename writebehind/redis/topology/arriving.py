@@ -35,6 +35,8 @@ _ON_DISK_WITHIN_MS, _DISK_TRIES = 1_000, 4
 _LOOK_AGAIN_S = 0.02
 #: What `confirm_left` says of a partition that is frozen.
 _FROZEN = -1
+#: What `expect_partition` says of a server without a record.
+NAMELESS = -1
 
 
 def settle(source: Connections, target: Connections, place: str, left: Left, least: int = 0) -> None:
@@ -93,9 +95,19 @@ def bring_back(source: Connections, target: Connections, place: str, left: Left)
     answers = asked(target, [fence, *standing.wait(PATIENTLY_MS)])
     if not answers[0]:
         return
+    if answers[0] == NAMELESS:
+        raise nameless(target, place)
     if not standing.is_confirmed(answers):
         raise standing.lacking(target)
     asked(source, [_step(_RETURN, (SERVER, *_versions(place)), (place, left.text, left.moves + 1, *LEAP))])
+
+
+def nameless(target: Connections, place: str) -> MoveError:
+    """The error about a server that came back empty, to which a place was to go."""
+    return MoveError(
+        f"server {target.name} came back empty, and nobody has recorded yet what it is to have: partition {place} "
+        "has not gone there; start this again, which records it"
+    )
 
 
 def see_arrived(source: Connections, target: Connections, places: Mapping[str, Left], least: int = 0) -> None:

@@ -20,7 +20,7 @@ from writebehind.errors import RedisUnavailableError
 from writebehind.redis.connections import Connections
 from writebehind.redis.keys import SERVER
 from writebehind.redis.scripts import Script, script
-from writebehind.redis.topology.arriving import arrive, is_of, prefix_of, scanned, settle
+from writebehind.redis.topology.arriving import NAMELESS, arrive, is_of, nameless, prefix_of, scanned, settle
 from writebehind.redis.topology.confirming import SOON_MS, Standing, asked, see_keeping_up
 from writebehind.redis.topology.guard import frozen_key
 from writebehind.redis.topology.invalidations import Invalidations
@@ -99,7 +99,10 @@ class Move:
 
     def _expect(self, mark: str) -> None:
         """Let the target expect it; once more, where that has a mark of this move."""
-        if not _run(self._target, _EXPECT, (SERVER,), (self._place, self._token, mark)):
+        answer = _run(self._target, _EXPECT, (SERVER,), (self._place, self._token, mark))
+        if answer == NAMELESS:
+            raise nameless(self._target, self._place)
+        if not answer:
             raise MoveError(
                 f"server {self._target.name} has partition {self._place} already, or somebody else moves it"
             )
@@ -207,10 +210,11 @@ def life_of(left_ms: int) -> int:
     return 0 if left_ms == ENDLESS else max(left_ms, 1)
 
 
-def _run(server: Connections, step: Script, keys: Sequence[str | bytes], arguments: Sequence[Any]) -> bool:
+def _run(server: Connections, step: Script, keys: Sequence[str | bytes], arguments: Sequence[Any]) -> int:
     """Run a step about the record of a server. Raises as `asked`."""
+    answer: int
     (answer,) = asked(server, [("EVAL", step.source, len(keys), *keys, *arguments)])
-    return bool(answer)
+    return answer
 
 
 #: What PTTL says of a key that is no more, and of one without an end.
