@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,8 @@ from pymongo.synchronous.database import Database
 from tests.sinks import COLLECTION, deletion, results, write
 from writebehind.errors import MongoUnavailableError
 from writebehind.mongodb import update_command
-from writebehind.mongodb.outcomes import Result
+from writebehind.mongodb.columns import Columns, columns
+from writebehind.mongodb.outcomes import Result, Write
 
 #: Changes what a command has answered.
 Changes = Callable[[dict[str, Any]], dict[str, Any]]
@@ -136,3 +138,44 @@ def test_an_answer_that_says_nothing(sink, users, by_driver, after):
 
     assert [Result.PERSISTED] == results(sink, write("a", 1))
     assert ([1], 1) == (by_driver, users.count_documents({}))
+
+
+def in_columns(*writes: Write) -> Columns:
+    [found] = columns(COLLECTION, [(one.id.member, one.entry.value) for one in writes], [])
+    return found
+
+
+def test_columns_that_are_taken_have_no_outcomes(sink, users, by_driver):
+    """And no object is made for any of their documents."""
+    batch = in_columns(write("a", 2, n=1), write("b", 1))
+
+    assert [] == sink.write(COLLECTION, batch)
+    assert ([], []) == (by_driver, batch._writes)
+    assert {"a": 2, "b": 1} == {one["_id"]: one["_v"] for one in users.find()}
+
+
+def test_each_of_columns_has_an_outcome_where_not_all_are_taken(sink, users):
+    """As by the other way."""
+    results(sink, write("b", 7, n="newer"), write("c", 3))
+
+    outcomes = sink.write(COLLECTION, in_columns(write("a", 2), write("b", 5), write("c", 3)))
+
+    assert [Result.PERSISTED, Result.SUPERSEDED, Result.PERSISTED] == [one.result for one in outcomes]
+    assert {"a": 2, "b": 7, "c": 3} == {one["_id"]: one["_v"] for one in users.find()}
+
+
+def test_columns_that_another_server_may_take_are_sent_again(sink, users, by_driver, after):
+    """By the driver."""
+    after(raises(OperationFailure("steps down", 189)))
+
+    outcomes = sink.write(COLLECTION, in_columns(write("a", 5), write("b", 5)))
+
+    assert [Result.PERSISTED] * 2 == [one.result for one in outcomes]
+    assert ([2], {"a": 5, "b": 5}) == (by_driver, {one["_id"]: one["_v"] for one in users.find()})
+
+
+def test_a_command_can_be_logged(sink, caplog):
+    """What is sent, with its documents."""
+    with caplog.at_level(logging.DEBUG, logger="pymongo.command"):
+        sink.write(COLLECTION, in_columns(write("a", 5, n="Ada Lovelace")))
+    assert any("Ada Lovelace" in one.getMessage() for one in caplog.records)

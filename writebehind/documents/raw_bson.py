@@ -33,10 +33,11 @@ RAW_OPTIONS: CodecOptions[RawBSONDocument] = CodecOptions(
 _LENGTH: Final = Struct("<I")
 _NAME: Final = VERSION_FIELD.encode()
 _NAME_END: Final = _NAME + b"\0"
-_VERSION_START: Final = b"\x12" + _NAME_END
+#: The bytes before a version in a document, and the bytes of both.
+VERSION_START: Final = b"\x12" + _NAME_END
+VERSION_BYTES: Final = len(VERSION_START) + 8
 #: The int64 and the null byte that ends the document.
 _VERSION_AND_END: Final = Struct("<qx")
-_VERSION_SIZE: Final = len(_VERSION_START) + 8
 
 
 def append_version(body: bytes, version: int) -> bytes:
@@ -51,9 +52,9 @@ def append_version(body: bytes, version: int) -> bytes:
     """
     return b"".join(
         (
-            _LENGTH.pack(len(body) + _VERSION_SIZE),
+            _LENGTH.pack(len(body) + VERSION_BYTES),
             body[4:-1],
-            _VERSION_START,
+            VERSION_START,
             _VERSION_AND_END.pack(version),
         )
     )
@@ -100,7 +101,7 @@ def _without_version(raw: bytes) -> tuple[bytes, int]:
     if found is None:
         return raw, 0
     kind, start, end = found
-    begin = start - len(_VERSION_START)
+    begin = start - len(VERSION_START)
     body = _LENGTH.pack(len(raw) - end + begin) + raw[4:begin] + raw[end:]
     return body, _version(kind, raw[start:end])
 

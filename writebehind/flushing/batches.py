@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -21,12 +22,13 @@ from writebehind.flushing.homecoming import Homecoming
 from writebehind.flushing.recorder import Recorder
 from writebehind.logs.quoting import quoted
 from writebehind.mongodb.client import writes_sent
+from writebehind.mongodb.columns import Columns, columns
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
 from writebehind.outage_log import OutageLog
 from writebehind.redis.reach import is_away, unreached
 from writebehind.redis.store import Store
-from writebehind.sequences import slices
+from writebehind.sequences import grouped, slices
 from writebehind.tallies import families
 from writebehind.tallies.tallies import Tallies
 from writebehind.tracing import spans
@@ -86,17 +88,18 @@ class Batches:
     ) -> bool:
         """Flush members of the partition; as `flush`."""
         done = summary.buried + summary.persisted
-        writes = sorted(self._read(summary.partition, members, summary), key=_collection)
-        moved, refused = summary.buried + summary.persisted > done, ""
-        for _, group in groupby(writes, _collection):
-            batch = list(group)
-            late = self._some(span, batch, summary, lease_ends)
-            moved |= len(late) < len(batch)
-            if len(late) == len(batch) > 1 and late[0].result is not Result.UNREACHED:
-                refused = late[0].message
-        if refused:  # only now: the others' collections need not wait
-            raise MongoUnavailableError("MongoDB takes nothing of a batch", inner=refused)
-        return moved
+        moved = False
+        late: dict[str, list[Outcome]] = {}
+        counts: Counter[str] = Counter()
+        for batch in self._read(summary, members, is_plain=not span.is_traced):
+            some = self._some(span, batch, summary, lease_ends)
+            moved |= len(some) < len(batch)
+            late.setdefault(_collection(batch), []).extend(some)
+            counts[_collection(batch)] += len(batch)
+        for collection, outcomes in late.items():  # only now: the others' collections need not wait
+            if len(outcomes) == counts[collection] > 1 and outcomes[0].result is not Result.UNREACHED:
+                raise MongoUnavailableError("MongoDB takes nothing of a batch", inner=outcomes[0].message)
+        return moved or summary.buried + summary.persisted > done
 
     def _some(
         self, span: spans.Flush, batch: Sequence[Write], summary: FlushSummary, lease_ends: float
@@ -109,15 +112,13 @@ class Batches:
             UnavailableError: MongoDB or Redis does not answer.
         """
         partition = summary.partition
-        collection = batch[0].id.collection
+        collection = _collection(batch)
         try:
-            entries = {one.id.member: one.entry for one in batch}
-            traces = self._store.pending.record_sending(partition, entries, traced=span.is_traced)
-            links = distinct(one for some in traces.values() for one in some)
-            batch = [_traced(one, traces) for one in batch] if traces else batch
-            span.carries(links)
+            batch, links = self._noted(span, partition, batch)
             # A flusher that was paused must not write what others may have overtaken since.
             outcomes = self._write(collection, batch, summary, lease_ends, links)
+            if isinstance(batch, Columns) and not outcomes:  # as a rule
+                return self._recorder.record_plain(partition, batch, summary)
             sent = sum(outcome.attempts for outcome in outcomes)
             outcomes = self._resolve(partition, collection, outcomes, summary, lease_ends)
             return self._recorder.record(partition, collection, outcomes, summary, sent=sent)
@@ -132,6 +133,20 @@ class Batches:
             self._outages.note("a fault in writing", line, level=logging.ERROR, event="fault", error=error)
             outcome = Outcome(batch[0], Result.UNCLEAR, 0, f"{type(error).__name__}: {error}")
             return self._recorder.postpone(partition, collection, [outcome], summary)
+
+    def _noted(
+        self, span: spans.Flush, partition: int, batch: Sequence[Write]
+    ) -> tuple[Sequence[Write], Sequence[SpanContext]]:
+        """A batch, once it is noted that it is sent, with the traces of its writes; and the spans of these."""
+        if isinstance(batch, Columns):
+            pairs = zip(batch.members, batch.headers, strict=True)
+            self._store.pending.note_sending(partition, [part for pair in pairs for part in pair])
+            return batch, ()
+        entries = {one.id.member: one.entry for one in batch}
+        traces = self._store.pending.record_sending(partition, entries, traced=span.is_traced)
+        links = distinct(one for some in traces.values() for one in some)
+        span.carries(links)
+        return [_traced(one, traces) for one in batch] if traces else batch, links
 
     def _resolve(
         self,
@@ -170,7 +185,24 @@ class Batches:
         collection = outcome.write.id.collection
         unreached([outcome], lambda some: self._recorder.record(partition, collection, some, summary))
 
-    def _read(self, partition: int, members: Sequence[str], summary: FlushSummary) -> Iterator[Write]:
+    def _read(self, summary: FlushSummary, members: Sequence[str], *, is_plain: bool) -> Iterator[Sequence[Write]]:
+        """The latest versions of members in batches of a collection; where it may be, in columns what is plain."""
+        left: list[str] = []
+        for collection, some in grouped(members, lambda one: one[: one.index("/")]).items():
+            if is_plain and not self._recorder.is_told(collection):
+                yield from columns(collection, self._values(summary.partition, some), left)
+            else:
+                left += some
+        writes = sorted(self._writes(summary.partition, left, summary), key=lambda one: one.id.collection)
+        for _, group in groupby(writes, lambda one: one.id.collection):
+            yield list(group)
+
+    def _values(self, partition: int, members: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Members, and what stands in Redis of them."""
+        for some in slices(members, READ_SLICE):
+            yield from zip(some, self._store.pending.values(partition, some), strict=True)
+
+    def _writes(self, partition: int, members: Sequence[str], summary: FlushSummary) -> Iterator[Write]:
         """The latest versions of members, as far as memory allows: the others wait for the next batch."""
         held = 0
         for some in slices(members, READ_SLICE):
@@ -212,7 +244,7 @@ class Batches:
         sent = 0
         try:
             outcomes = self._sink.write(collection, batch, within_s=lease_ends - began, links=links)
-            sent = sum(outcome.attempts for outcome in outcomes)
+            sent = sum(outcome.attempts for outcome in outcomes) or len(batch)
         except AllRefusedError as error:
             sent = sum(outcome.attempts for outcome in error.outcomes)
             if len(batch) > 1:  # one alone is rather at fault itself, and says nothing of how many fit
@@ -225,8 +257,7 @@ class Batches:
             raise
         finally:
             if sent:
-                summary.operations += sent
-                summary.in_vain += sent  # until it is settled
+                summary.sent(sent)
                 self._tallies.observe(families.BATCH_TIMES, (collection,), time.monotonic() - began)
                 self._tallies.observe(families.BATCH_SIZES, (collection,), len(batch))
         if len(outcomes) > 1 and all(map(is_late, outcomes)):  # throttled, and all the faster refused
@@ -242,5 +273,5 @@ def _traced(write: Write, traces: Mapping[str, Sequence[SpanContext]]) -> Write:
     return replace(write, trace_id=named(found[-1])["trace_id"]) if found else write
 
 
-def _collection(write: Write) -> str:
-    return write.id.collection
+def _collection(batch: Sequence[Write]) -> str:
+    return batch.collection if isinstance(batch, Columns) else batch[0].id.collection

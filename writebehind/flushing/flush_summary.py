@@ -42,6 +42,11 @@ class FlushSummary:
         """Whether this flush brought the member to MongoDB, at this version or a newer one."""
         return self.reached.get(member, -1) >= version
 
+    def sent(self, operations: int) -> None:
+        """Count operations that were sent; in vain, until something is settled by them."""
+        self.operations += operations
+        self.in_vain += operations
+
     def news(self) -> int:
         """Documents that were persisted or deleted since this was asked the last time."""
         before, self.told, self.told_at = self.told, self.persisted + self.deleted, time.monotonic()

@@ -14,13 +14,14 @@ from writebehind.flushing.dead_letter import DeadLetter
 from writebehind.flushing.flush_summary import FlushSummary
 from writebehind.hooks import Hooks, Persisted
 from writebehind.logs.quoting import quoted
+from writebehind.mongodb.columns import Columns
 from writebehind.mongodb.outcomes import Outcome, Result, Write
 from writebehind.mongodb.sink import Sink
 from writebehind.outage_log import OutageLog
 from writebehind.plurals import counted
 from writebehind.querying.derived import Derived
 from writebehind.querying.unique_fields import aliases_in
-from writebehind.reading.freshness import lifetime_ms, lifetimes_ms
+from writebehind.reading.freshness import lifetime_ms, ttls_ms
 from writebehind.redis.pending import Burial, Contest, Settled
 from writebehind.redis.reach import is_away, unreached
 from writebehind.redis.store import Store
@@ -109,6 +110,29 @@ class Recorder:
             return []
         return self.postpone(partition, collection, outcomes, summary)
 
+    def record_plain(self, partition: int, persisted: Columns, summary: FlushSummary) -> list[Outcome]:
+        """`record` of documents that MongoDB has taken as a whole, and of which nobody is told."""
+        settings, count = self._settings(persisted.collection), len(persisted)
+        try:
+            self._derived.persisting(persisted.collection, persisted.members)
+        except RedisUnavailableError as error:
+            if not is_away(error):
+                raise
+            outcomes = [Outcome(one, Result.PERSISTED) for one in persisted]
+            return self.record(partition, persisted.collection, outcomes, summary, sent=count)
+        digits, ttls = persisted.digits, ttls_ms(count, settings)
+        self._store.pending.settle_plain(
+            partition, persisted.members, digits, ttls, delay_ms=settings.flush_delay_ms, operations=count
+        )
+        summary.in_vain -= count
+        summary.persisted += count
+        summary.reached.update(zip(persisted.members, persisted.versions, strict=True))
+        return []
+
+    def is_told(self, collection: str) -> bool:
+        """Whether somebody is told what became of documents of a collection, or which values they have."""
+        return bool(self._settings(collection).lookup) or self._hooks(collection).after_persist is not None
+
     def _settled(
         self, outcomes: Sequence[Outcome], settings: CollectionSettings, summary: FlushSummary
     ) -> tuple[list[Settled], dict[str, RedisUnavailableError]]:
@@ -116,7 +140,7 @@ class Recorder:
         if not settings.lookup and all(
             one.result is Result.PERSISTED and one.write.entry.kind is Kind.DOCUMENT for one in outcomes
         ):  # as a rule
-            ttls = [0] * len(outcomes) if settings.write == "around" else lifetimes_ms(len(outcomes), settings)
+            ttls = ttls_ms(len(outcomes), settings)
             return [_lasting(one.write, ttl) for one, ttl in zip(outcomes, ttls, strict=True)], {}
         settled = []
         away: dict[str, RedisUnavailableError] = {}

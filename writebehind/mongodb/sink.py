@@ -33,6 +33,7 @@ from writebehind.errors import MongoRefusesError, MongoUnavailableError, Unavail
 from writebehind.logs.events import FAULT
 from writebehind.logs.quoting import quoted
 from writebehind.mongodb import error_table, update_command
+from writebehind.mongodb.columns import Columns
 from writebehind.mongodb.error_table import Refusal, Verdict
 from writebehind.mongodb.finder import MOST_IDS, Finder
 from writebehind.mongodb.outcomes import (
@@ -87,6 +88,9 @@ class Sink(Finder):
             within_s: seconds after which nothing may be sent any more: what is left of the caller's lease.
             links: the spans that have written them, as far as they are known.
 
+        Returns:
+            What became of each; nothing of `Columns` that are persisted as a whole.
+
         Raises:
             AllRefusedError: MongoDB does not take any of these writes, for no reason that is known.
             MongoUnavailableError: nothing is known of these writes. All of them may be sent again.
@@ -101,7 +105,7 @@ class Sink(Finder):
             outcomes = self._write(collection, writes)
             if span:
                 span.set(_told(outcomes))
-            if all(outcome.result is Result.UNCLEAR for outcome in outcomes):
+            if outcomes and all(outcome.result is Result.UNCLEAR for outcome in outcomes):
                 raise AllRefusedError(outcomes)
             return outcomes
 
@@ -231,7 +235,7 @@ class Sink(Finder):
             unclear = Refusal(0, f"{type(error).__name__}: {error}", Verdict.UNCLEAR)
             return self._after_exception(collection, writes, unclear)
         if not refused and not looked:  # as a rule
-            return [Outcome(write, Result.PERSISTED) for write in writes]
+            return [] if isinstance(writes, Columns) else [Outcome(write, Result.PERSISTED) for write in writes]
         if looked and refused and (refusal := self._await_majority(collection, looked)):
             return _all_refused(writes, refusal)
         try:
@@ -332,9 +336,9 @@ class Sink(Finder):
         try:
             with self._deadline(), commands():
                 target, key = self._database[collection], self._shard_key(collection)
-                stored = None if key else update_command.store(self._database, collection, writes)
+                stored = None if key else self._stored(collection, writes)
                 if stored is not None:
-                    return {}, _not_seen(writes, 0, stored)
+                    return {}, [] if stored == len(writes) else _not_seen(writes, 0, stored)
                 done = target.bulk_write([operation(write, key) for write in writes], ordered=False)
                 return {}, _not_seen(writes, done.deleted_count, done.matched_count + done.upserted_count)
         except RefusedError as error:
@@ -351,6 +355,12 @@ class Sink(Finder):
             # It is there, and closes the connection on which these documents come: a size, or what lies between.
             why = f"{error.public}: {error_table.without_server(error.inner)}"  # which clients may read
             raise CommandRefusedError(Refusal(0, why, Verdict.UNCLEAR)) from error
+
+    def _stored(self, collection: str, writes: Sequence[Write]) -> int | None:
+        """The number of documents that one command has stored; `None` where that is left to the driver."""
+        made = writes.statements if isinstance(writes, Columns) else None
+        statements = made or update_command.statements_of(writes)
+        return update_command.send(self._database, collection, statements) if statements else None
 
     def _await_majority(self, collection: str, writes: Sequence[Write]) -> Refusal | None:
         """Wait until what MongoDB has of documents is durable, by a write that changes nothing; or why not."""

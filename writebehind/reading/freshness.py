@@ -79,8 +79,10 @@ def lifetime_ms(entry: Entry, settings: CollectionSettings, *, replaces: int | N
     return int(ttl_ms + min(left_ms, EARLIEST * ttl_ms)) + settings.grace_ms
 
 
-def lifetimes_ms(count: int, settings: CollectionSettings) -> list[int]:
-    """The same of so many documents that replace no others."""
+def ttls_ms(count: int, settings: CollectionSettings) -> list[int]:
+    """The same of so many documents that replace no others; 0 where they are written around, and do not stay."""
+    if settings.write == "around":
+        return [0] * count
     ttl_ms, grace_ms, chance = settings.ttl * 1000, settings.grace_ms, random.random
     return [max(1, int(ttl_ms * (1 - TTL_JITTER * chance()))) + grace_ms for _ in range(count)]
 

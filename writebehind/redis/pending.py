@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import chain, repeat
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.trace import SpanContext
@@ -20,7 +21,7 @@ from writebehind.redis.scripts import script
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.shared.record import Record
 from writebehind.redis.strays import without_strays
-from writebehind.redis.wire import Wire
+from writebehind.redis.wire import Call, Wire
 from writebehind.sequences import pairs
 from writebehind.tracing.written import contexts
 
@@ -211,11 +212,14 @@ class Pending:
 
     def entries(self, partition: int, members: Sequence[str]) -> list[Entry | None]:
         """The entries of members of one partition, in their order."""
+        return [None if value is None else Entry.parse(value) for value in self.values(partition, members)]
+
+    def values(self, partition: int, members: Sequence[str]) -> list[bytes | None]:
+        """The same as they stand in Redis."""
         if not members:
             return []
-        of = partition_keys(partition)
-        values = self._wire.call("MGET", *map(of.entry, members))
-        return [None if value is None else Entry.parse(value) for value in values]
+        found: list[bytes | None] = self._wire.call("MGET", *map(partition_keys(partition).entry, members))
+        return found
 
     def settle(self, partition: int, settled: Sequence[Settled], *, delay_ms: int, operations: int = 0) -> int:
         """Record versions that MongoDB has; how many of them were still the latest.
@@ -227,19 +231,48 @@ class Pending:
         """
         if not settled:
             return 0
-        of = partition_keys(partition)
         forget = self._forget([name for one in settled if one.values for name in one.values])
-        arguments: list[Any] = [delay_ms, operations]
-        for one in settled:
-            times_ms = (one.ttl_ms, self._tombstone_ttl_ms)
-            arguments += (one.member, one.version_digits, *times_ms, "1" if one.is_superseded else "")
+        members = [one.member for one in settled]
+        each = [
+            part
+            for one in settled
+            for part in (one.member, one.version_digits, one.ttl_ms, "1" if one.is_superseded else "")
+        ]
+        call = self._settling(partition, members, (delay_ms, operations), each)
+        _, ((done, _newer),) = self._wire.run_many_after(forget, _SETTLE, [call])
+        return int(done)
+
+    def settle_plain(
+        self,
+        partition: int,
+        members: Sequence[str],
+        digits: Sequence[bytes],
+        ttls_ms: Sequence[int],
+        *,
+        delay_ms: int,
+        operations: int,
+    ) -> None:
+        """`settle` of versions without unique values, which MongoDB has, in columns of the same length."""
+        columns: Iterable[tuple[str | bytes | int, ...]] = zip(
+            members, digits, ttls_ms, repeat("", len(members)), strict=True
+        )
+        each = chain.from_iterable(columns)
+        self._wire.run(_SETTLE, *self._settling(partition, members, (delay_ms, operations), each))
+
+    def _settling(
+        self,
+        partition: int,
+        members: Sequence[str],
+        first: tuple[int, int],
+        each: Iterable[str | bytes | int],
+    ) -> Call:
+        """A step that settles versions: of each the member, digits, TTL and flag."""
+        of = partition_keys(partition)
         keys_of = (
             *(of.pending, of.deleted, of.deleted_at, of.dead, of.dead_counts, of.sent, of.clock, of.counts),
-            *(of.traces, of.fates),
-            *(of.entry(one.member) for one in settled),
+            *(of.traces, of.fates, *map(of.entry, members)),
         )
-        _, ((done, _newer),) = self._wire.run_many_after(forget, _SETTLE, [(keys_of, arguments)])
-        return int(done)
+        return keys_of, (*first, self._tombstone_ttl_ms, *each)
 
     def forget_values(self, settled: Sequence[Settled]) -> dict[str, RedisUnavailableError]:
         """Forget the aliases of values where a server may be away that has some; the members of which that failed.
@@ -328,6 +361,14 @@ class Pending:
             ForeignRedisError: of another MongoDB database than this process writes to.
         """
         flat = [part for member, entry in entries.items() for part in (member, entry.header)]
+        noted = self.note_sending(partition, flat, traced=traced)
+        if not noted:
+            return {}
+        found = zip(entries.items(), noted, strict=True)
+        return {member: some for (member, entry), text in found if (some := contexts(text, entry.version))}
+
+    def note_sending(self, partition: int, flat: Sequence[str | bytes], *, traced: bool = False) -> list[bytes]:
+        """The same of members and headers in turn; what is noted of each one's spans, where that is asked for."""
         of = partition_keys(partition)
         call = ((of.sent, *((of.traces,) if traced else ())), flat)
         try:
@@ -343,10 +384,7 @@ class Pending:
                 owner.check(self._database)
         except ForeignDatabaseError as error:
             raise ForeignRedisError(inner=f"{error}, and restart this process") from None
-        if not noted:
-            return {}
-        found = zip(entries.items(), noted, strict=True)
-        return {member: some for (member, entry), text in found if (some := contexts(text, entry.version))}
+        return list(noted)
 
     def reissue_many(self, members: Iterable[str]) -> list[Reissue]:
         """See to it that what is pending is written to MongoDB after a change, in one round trip."""

@@ -109,17 +109,17 @@ def test_what_another_flusher_has_settled_is_not_lost(pipeline, users, flusher, 
     """A member whose entry has gone because another flusher has brought it to MongoDB is no dead letter."""
     [ada] = names(pipeline, 1)
     commit(pipeline, ada)
-    read = pipeline.store.pending.entries
+    read = pipeline.store.pending.values
 
     def late(partition, members):
-        monkeypatch.setattr(pipeline.store.pending, "entries", read)
+        monkeypatch.setattr(pipeline.store.pending, "values", read)
         pipeline.store._wire.call("DEL", partition_keys(PARTITION).lease)
         other = flusher_of(pipeline, limits(3, 10_000))
         other.flush(PARTITION)
         pipeline.store._wire.call("DEL", partition_keys(PARTITION).entry(f"users/s:{ada}"))
         return read(partition, members)
 
-    monkeypatch.setattr(pipeline.store.pending, "entries", late)
+    monkeypatch.setattr(pipeline.store.pending, "values", late)
     summary = flusher.flush(PARTITION)
 
     assert (0, 0) == (summary.buried, pipeline.status()["dead_letters"])
@@ -132,15 +132,15 @@ def test_nothing_is_sent_after_the_lease(pipeline, users, monkeypatch):
     [ada] = names(pipeline, 1)
     commit(pipeline, ada)
     flusher = flusher_of(pipeline, limits(9, 200))
-    noted = pipeline.store.pending.record_sending
+    noted = pipeline.store.pending.note_sending
 
-    def stopped(partition, entries, **options):
-        links = noted(partition, entries, **options)
+    def stopped(partition, flat, **options):
+        links = noted(partition, flat, **options)
         lease = partition_keys(partition).lease
         wait_until(lambda: not pipeline.store._wire.call("EXISTS", lease), "the lease to run out")
         return links
 
-    monkeypatch.setattr(pipeline.store.pending, "record_sending", stopped)
+    monkeypatch.setattr(pipeline.store.pending, "note_sending", stopped)
     with pytest.raises(FlushInterruptedError):
         flusher.flush(PARTITION)
 

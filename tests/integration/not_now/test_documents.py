@@ -14,6 +14,7 @@ from writebehind.flushing import attempts
 from writebehind.flushing.dead_letters import Filter
 from writebehind.flushing.flusher import FlushInterruptedError
 from writebehind.mongodb.breaker import BreakerState
+from writebehind.mongodb.columns import Columns
 from writebehind.mongodb.outcomes import AllRefusedError, Outcome, Result, Write
 from writebehind.redis.keys import partition_keys
 from writebehind.redis.scripts import script
@@ -64,6 +65,7 @@ def test_a_step_that_fails_for_one_document(pipeline, stored, monkeypatch, step)
     batches = pipeline.flusher._batches
     owner = batches if step.startswith("_") else batches._recorder
     original = getattr(owner, step)
+    monkeypatch.setattr(batches._recorder, "is_told", lambda _: True)  # so that they are looked at one by one
 
     def fail(*arguments: object, **named: object) -> object:
         if f"'{poison}'" in repr(arguments):
@@ -78,6 +80,28 @@ def test_a_step_that_fails_for_one_document(pipeline, stored, monkeypatch, step)
     assert "LookupError: a fault of our own" in letters(pipeline)[poison]
     assert set(others) <= {one["_id"] for one in stored.find()}
     assert 0 == pipeline.status()["pending"]
+
+
+@pytest.mark.parametrize("step", ["_noted", "_write", "record_plain"])
+def test_a_step_that_fails_for_columns(pipeline, stored, monkeypatch, step):
+    """Documents that cannot be sent or recorded in columns are, one by one."""
+    ids = names(pipeline, 8)
+    for name in ids:
+        commit(pipeline, name)
+    batches = pipeline.flusher._batches
+    owner = batches if step.startswith("_") else batches._recorder
+    original = getattr(owner, step)
+
+    def fail(*arguments: object, **named: object) -> object:
+        if any(isinstance(one, Columns) for one in arguments):
+            raise LookupError("a fault of our own")
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(owner, step, fail)
+    assert 8 == attempt(pipeline).persisted
+
+    assert set(ids) == {one["_id"] for one in stored.find()}
+    assert ({}, 0) == (letters(pipeline), pipeline.status()["pending"])
 
 
 @pytest.mark.parametrize("value", [b"", b"x", b"not a version at all, and no kind", b"0000000000000009?"])

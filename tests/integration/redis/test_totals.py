@@ -194,8 +194,8 @@ def test_the_time_until_mongodb_has_a_write_is_counted(store, wire):
         wire.call("SET", of.entry(f"a/s:{number}"), version + "D")
         wire.call("ZADD", of.pending, 1, f"a/s:{number}")
         keys_of.append(of.entry(f"a/s:{number}"))
-        arguments += (f"a/s:{number}", version, 9_999, 9_999, "")
-    wire.call("EVAL", source, len(keys_of), *keys_of, 0, 0, *arguments)
+        arguments += (f"a/s:{number}", version, 9_999, "")
+    wire.call("EVAL", source, len(keys_of), *keys_of, 0, 0, 9_999, *arguments)
 
     totals = store.metrics.totals()
     took = dict(zip((*AGE_BOUNDS, "more"), totals.ages, strict=True))

@@ -11,7 +11,7 @@ from bson import ObjectId
 from writebehind.documents.entry import Entry
 from writebehind.documents.ids import DocumentId, Id
 from writebehind.mongodb.outcomes import Write, operation
-from writebehind.mongodb.update_command import _statement
+from writebehind.mongodb.update_command import id_of, statement
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,6 @@ def test_a_statement_is_what_the_driver_would_send(value: Id, version: int) -> N
     write = Write(DocumentId.of("users", value), Entry.loaded(body, version))
     expected = operation(write, None)
 
-    statement = bson.encode({"q": expected._filter, "u": expected._doc, "upsert": True})
+    sent = bson.encode({"q": expected._filter, "u": expected._doc, "upsert": True})
 
-    assert statement == _statement(write)
+    assert sent == statement(id_of(write.id.value), version.to_bytes(8, "little"), body).raw

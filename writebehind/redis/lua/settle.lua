@@ -4,9 +4,9 @@
 -- KEYS  1 pending  2 deleted  3 deleted_at  4 dead  5 dead_counts  6 sent  7 clock  8 counts  9 traces  10 fates
 --       11… entry: of each member
 -- ARGV  1 delay after which a member with a newer version is due again, ms
---       2 how many operations were sent to MongoDB for these
---       then for each entry: member, version, TTL of a document (0: drop it), TTL of a tombstone, both ms, and '1' where
---       MongoDB has a newer version, '' where it has this one
+--       2 how many operations were sent to MongoDB for these  3 TTL of a tombstone, ms
+--       then for each entry: member, version, TTL of a document, ms (0: drop it), and '1' where MongoDB has a newer
+--       version, '' where it has this one
 -- Returns {number settled, number left pending with a newer version}
 --
 -- What is settled is counted here, so once for each write whoever dies or sends it again: by the time since it was
@@ -49,9 +49,9 @@ local function forget_contexts(member, version)
 end
 
 for i = 11, #KEYS do
-  local at = 3 + (i - 11) * 5
-  local member, version, ttl, tombstone_ttl = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  if ARGV[at + 4] == '1' then superseded = superseded + 1 end
+  local at = 4 + (i - 11) * 4
+  local member, version, ttl, is_superseded = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3] == '1'
+  if is_superseded then superseded = superseded + 1 end
   local header = redis.call('GETRANGE', KEYS[i], 0, 16)
   if is_traced and not pcall(forget_contexts, member, version) then
     redis.call('DEL', traces)  -- other hands have put something of another type there
@@ -59,7 +59,7 @@ for i = 11, #KEYS do
   end
   local fate = has_fates and redis.call('HGET', fates, member)
   -- See note_last. Where MongoDB has another one, it may know nothing of this one.
-  if fate and ARGV[at + 4] ~= '1' and string.sub(fate, 17, 32) < version then
+  if fate and not is_superseded and string.sub(fate, 17, 32) < version then
     redis.call('HSET', fates, member, string.sub(fate, 1, 16) .. version .. string.sub(fate, 33))
   end
   if string.sub(header, 1, 16) == version then
@@ -82,7 +82,7 @@ for i = 11, #KEYS do
     end
     redis.call('HDEL', sent, member)
     if string.sub(header, 17) == 'X' then
-      redis.call('PEXPIRE', KEYS[i], tombstone_ttl)
+      redis.call('PEXPIRE', KEYS[i], ARGV[3])
       redis.call('ZADD', deleted, version, member)
       redis.call('ZADD', deleted_at, now, member)
     else
@@ -103,7 +103,7 @@ for i = 11, #KEYS do
       -- Due only after another delay, so that a hot document goes on being coalesced. XX: it may be settled by now.
       redis.call('ZADD', pending, 'XX', now + tonumber(ARGV[1]), member)
       newer = newer + 1
-      if ARGV[at + 4] ~= '1' then overtaken = overtaken + 1 end
+      if not is_superseded then overtaken = overtaken + 1 end
     end
     if not redis.call('ZSCORE', pending, member) then  -- another flusher was faster, and forgot only what it had noted
       redis.call('HDEL', sent, member)
