@@ -75,6 +75,7 @@ CONDITIONS: Final[Mapping[str, Fault]] = {
     "listener-unheard": Fault(Severity.WARNING, "WritebehindListenerSilent"),
     "exporter": Fault(Severity.WARNING, "WritebehindExporterMissing"),
     "dead-letters": Fault(Severity.WARNING, "WritebehindDeadLetters"),
+    "copies": Fault(Severity.WARNING, "WritebehindRedisServerDown", is_alert=False),
     "data-directory": Fault(Severity.CRITICAL, "WritebehindDataLost", is_alert=False),
     "api": Fault(Severity.CRITICAL, "WritebehindApiErrors", is_alert=False),
     "web": Fault(Severity.WARNING, "WritebehindApiErrors", is_alert=False),

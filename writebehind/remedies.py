@@ -66,6 +66,11 @@ _MOST_NAMED: Final = 5
 OVERDUE_S: Final = 30.0
 #: Nobody has mended it for so long, seconds.
 LONG_OVERDUE_S: Final = 600.0
+#: Advice about copies that a move has left behind.
+DROP_COPIES: Final = (
+    "unless writebehind rebalance runs just now, run it, with --without as before: it drops them. Some may be "
+    "used again where the server that has the partition loses its data"
+)
 #: In less than this, that documents will be refused cannot wait, seconds.
 SOON_S: Final = 600.0
 
@@ -87,6 +92,7 @@ def remedies(
     is_back: bool,
     could_evict: bool,
     file_fails: bool = False,
+    left_over: str = "",
     mongodb_pid: int | None = None,
 ) -> Iterator[Remedy]:
     """Remedies for what is wrong by the figures of a status, the most urgent first.
@@ -97,6 +103,7 @@ def remedies(
         is_back: whether MongoDB was away until just now: workers take up by themselves what waits.
         mongodb_pid: the process of MongoDB, where `writebehind up` runs it here.
         file_fails: whether Redis could not write its append-only file.
+        left_over: copies of partitions that have moved which nobody has dropped, in words; '' for none.
         could_evict: whether Redis is full of what MongoDB has too, and evicts nothing.
     """
     is_away = is_mongodb_away(figures["mongodb_error"], figures["breaker"])
@@ -116,6 +123,8 @@ def remedies(
     yield from _of_single(figures, is_away=is_away or is_refused)
     if figures["dead_letters"]:
         yield of_dead_letters(figures["dead_letters"])
+    if left_over:
+        yield remedy("copies", "redis", left_over, DROP_COPIES)
 
 
 def _of_redis(figures: Mapping[str, Any], *, file_fails: bool) -> Iterator[Remedy]:

@@ -236,6 +236,7 @@ class Status:
             is_back=any(one.figures.get(BREAKER, "closed") != "closed" for one in late),
             could_evict=sample.could_make_room,
             file_fails=sample.file_fails,
+            left_over=sample.left_over,
             mongodb_pid=self._mongodb_pid() if mongodb_error or refuses else None,
         )
         figures["to_do"] = [asdict(one) for one in to_do]

@@ -16,10 +16,20 @@ from writebehind.redis import keys
 from writebehind.redis.keys import View, partition_keys
 from writebehind.redis.scripts import digest, steps
 from writebehind.redis.topology.addresses import ManyServers, many_servers, named_servers
+from writebehind.redis.topology.arriving import resignations
 from writebehind.redis.topology.cluster import _slot
 from writebehind.redis.topology.dividing import _routed, _undivided
 from writebehind.redis.topology.guard import guarded
-from writebehind.redis.topology.record import Assignment, Left, ServerRecord, fair, misfit, places
+from writebehind.redis.topology.record import (
+    Assignment,
+    Left,
+    ServerRecord,
+    fair,
+    left_over,
+    misfit,
+    places,
+    unclaimed,
+)
 from writebehind.redis.topology.rendezvous import owner
 from writebehind.redis.topology.routing import in_order, key_of, tag
 from writebehind.settings.urls import redacted
@@ -154,6 +164,34 @@ def test_what_has_left_is_on_its_way_until_somebody_has_it_since(moves, expected
     assignment = Assignment.of(["a", "b", "c"], records)
     assert expected == assignment.server_of("1")
     assert ("1" in assignment.gone) == ("1" not in assignment.claims) == (moves == 3)
+
+
+def test_what_is_lost_is_recorded_where_no_copies_of_it_are():
+    """Those are older, and would be taken for it; it has moved more often than they know."""
+    b, c = (ServerRecord(name, ("a", "b", "c"), b"1") for name in "bc")
+    goes = owner("1", "abc")
+    records = {"a": ServerRecord("a", ("a", "b", "c"), b"1"), "b": b, "c": c}
+    records[goes] = ServerRecord(goes, ("a", "b", "c"), b"1", {}, {"1": Left.of("b", 3, "m").over()})
+    assignment = Assignment.of(["a", "b", "c"], records)
+    others = [name for name in "abc" if name != goes]
+
+    assert {} == assignment.gone
+    assert owner("1", others) == assignment.server_of("1")
+    assert {owner("1", others): {"1": 4}} == {
+        name: {"1": of["1"]} for name, of in unclaimed(assignment, 2).items() if "1" in of
+    }
+    assert f"server {goes} has copies of 1 partition that moved to other servers" == left_over(assignment)
+
+
+def test_who_lets_go_of_what_is_just_leaving_another_server_has_no_mark_of_it():
+    """The mark is of that one: it arrives, or comes back, from there only."""
+    records = {
+        "a": ServerRecord("a", ("a", "b", "c"), b"1", {"1": 0}),
+        "b": ServerRecord("b", ("a", "b", "c"), b"2", {}, {"1": Left.of("c", 2, "mark")}),
+        "c": ServerRecord("c", ("a", "b", "c"), b"3"),
+    }
+    (step,) = resignations("a", records)
+    assert ("1", 2, "c/2/over") == step[-3:]
 
 
 def test_each_step_is_sent_with_the_guard():

@@ -20,7 +20,7 @@ LEVELS = {"warning": "warn", "critical": "bad"}
 #: Those that the headline shows, as they are about no server and no process.
 HEADLINE_ONLY = {
     *("lost-data", "lost-keys", "refused", "refused-in-part", "refused-soon", "stalled", "resumes", "outrun"),
-    *("paused", "overdue", "overdue-for-long", "inconsistent", "vanished"),
+    *("paused", "overdue", "overdue-for-long", "inconsistent", "vanished", "copies"),
 }
 #: Class and text of each state that the views show of statuses, and the level of the headline.
 RENDERED = """async (statuses) => {

@@ -48,6 +48,7 @@ MET: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "inconsistent": ({"consistency": {"windows": {"60": {"ratio": 0.99999, "looks": 9, "wrong": 1}}}}, {}),
     "vanished": ({"consistency": {"vanished": 21}}, {}),
     "dead-letters": ({"dead_letters": 2}, {}),
+    "copies": ({}, {"left_over": "server a has copies of 1 partition that moved to other servers"}),
 }
 #: Those of the system that runs in a directory, which no server tells.
 HERE = {"api", "web", "up", "data-directory"}

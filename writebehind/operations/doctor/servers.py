@@ -9,7 +9,8 @@ from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.topology.guard import HOME
-from writebehind.redis.topology.record import Assignment, fair
+from writebehind.redis.topology.record import Assignment, fair, left_over
+from writebehind.remedies import DROP_COPIES
 
 _CHECK = "redis servers"
 
@@ -64,3 +65,5 @@ def _unfinished(assignment: Assignment, names: Sequence[str]) -> Iterator[Findin
             f"{counted(count, 'partition is', 'partitions are')} not where they belong, as a move was interrupted",
             "run writebehind rebalance, with --without as before",
         )
+    if told := left_over(assignment):
+        yield warning(_CHECK, told, DROP_COPIES)

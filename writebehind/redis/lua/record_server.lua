@@ -3,7 +3,7 @@
 --
 -- KEYS  1 server
 -- ARGV  1 its name  2 the epoch of its record, as that was seen; '' for none  3 the names of all that are used, joined by
---       commas  4… partitions that are on it, and home
+--       commas  4… partitions that are on it, and home, each with how often it has moved
 -- Returns 1, or 0 when it has another record by now. One without a name gets that, and is then to be seen first: others
 --         have written to it after it was emptied
 local server = KEYS[1]
@@ -25,9 +25,10 @@ local added = 0
 if not name then
   added = redis.call('HSET', server, 'name', ARGV[1], 'servers', ARGV[3])
 end
-for place = 4, #ARGV do
-  added = added + redis.call('HSETNX', server, ARGV[place], 0)
-  redis.call('HDEL', server, 'expected:' .. ARGV[place], 'whole:' .. ARGV[place])  -- who was copying it has something older
+for at = 4, #ARGV, 2 do
+  local place = ARGV[at]
+  added = added + redis.call('HSETNX', server, place, ARGV[at + 1])
+  redis.call('HDEL', server, 'expected:' .. place, 'whole:' .. place, 'left:' .. place)  -- who was copying it has something older
 end
 if added > 0 then
   redis.call('HSET', server, 'epoch', epoch)

@@ -24,6 +24,7 @@ from writebehind.redis.shared.partition_count import Division
 from writebehind.redis.shared.pauses import Paused, Pauses
 from writebehind.redis.shared.record import Record
 from writebehind.redis.topology.assigned import is_recorded, misfit_of, parsed
+from writebehind.redis.topology.record import Assignment, left_over
 from writebehind.redis.wire import Wire, time_ms
 from writebehind.sequences import grouped
 
@@ -71,6 +72,7 @@ class LoadSample:
         file_fails: whether one of them could not write its append-only file, and so refuses writes.
         refuses: the words by which one of them refuses whatever is written, though it answers; '' where none does,
             or none was asked.
+        left_over: copies of partitions that have moved to other servers, in words; '' where there are none.
     """
 
     misfit: str
@@ -95,6 +97,7 @@ class LoadSample:
     away: Mapping[str, Sequence[int]] = field(default_factory=dict)
     file_fails: bool = False
     refuses: str = ""
+    left_over: str = ""
 
     def without(self, partitions: Mapping[str, Sequence[int]]) -> LoadSample:
         """The same, where servers answer, and say nothing of these partitions, by the servers' names."""
@@ -263,6 +266,7 @@ def take(
         drained_per_second=persisted.read(flushed or (), max(clocks, default=0) / 1000).best_per_second,
         crowded=frozenset(one.decode(errors="replace") for some in crowded for one in some or ()),
         mongodb_is_away=breaker is not None,
+        left_over=left_over(Assignment.of(wire.names, records)) if wire.names else "",
         paused=pauses.known() if paused is None else pauses.see(paused, max(clocks, default=0), asked_at=asked_at),
     )
     servers = {

@@ -25,6 +25,7 @@ from writebehind.redis.topology.record import Left, MoveError, Records, moved_on
 
 _ARRIVE, _EXPECT, _RETURN = script("arrive_on_server"), script("expect_partition"), script("return_to_server")
 _CONFIRM_LEFT, _DROP_LEFT, _RESIGN = script("confirm_left"), script("drop_left"), script("resign_partition")
+_NOTE_ARRIVED = script("note_arrived")
 
 #: Keys that are looked for, and that are dropped, in one go.
 SCANNED, DROPPED = 1_000, 100
@@ -78,9 +79,9 @@ def has_left(source: Connections, place: str, left: Left, least: int = 0) -> boo
 
 
 def resignations(name: str, records: Records) -> list[Command]:
-    """The steps by which a server lets go of what has moved since it was what it says."""
+    """The steps by which a server lets go of what has moved since it was what it says, for good."""
     gone = moved_on(name, records)
-    return [_step(_RESIGN, (SERVER,), (place, left.moves, left.text)) for place, left in gone.items()]
+    return [_step(_RESIGN, (SERVER,), (place, left.moves, left.over().text)) for place, left in gone.items()]
 
 
 def arrive(target: Connections, place: str, left: Left) -> bool:
@@ -110,12 +111,23 @@ def nameless(target: Connections, place: str) -> MoveError:
     )
 
 
-def see_arrived(source: Connections, target: Connections, places: Mapping[str, Left], least: int = 0) -> None:
+def see_arrived(
+    source: Connections, target: Connections, places: Mapping[str, Left], least: int = 0
+) -> dict[str, Left]:
     """See that replicas and disks of a server have that places of another one have arrived. Raises as `settle`.
 
     Disks have to confirm it that would confirm a write to where they were: the server's, and those of its replicas
-    if those of the source do.
+    if those of the source do. That is noted at the source: how the places have left, as its record says then.
     """
+    _see_confirmed(source, target, places, least)
+    over = {place: left.over() for place, left in places.items()}
+    asked(
+        source, [_step(_NOTE_ARRIVED, (SERVER,), (one, left.text, over[one].text)) for one, left in places.items()]
+    )
+    return over
+
+
+def _see_confirmed(source: Connections, target: Connections, places: Mapping[str, Left], least: int) -> None:
     standing = Standing.of(target, least)
     arrivals = [_arrival(place, left) for place, left in places.items()]
     answers = asked(target, [*arrivals, *standing.wait(PATIENTLY_MS)])

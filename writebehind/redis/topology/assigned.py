@@ -92,7 +92,8 @@ class Assigned:
             record = found[name]
             if record is None or name in missing:
                 seen = record.epoch if record else ""
-                arguments = (name, seen, ",".join(assignment.servers), *missing.get(name, ()))
+                places = [part for one in missing.get(name, {}).items() for part in one]
+                arguments = (name, seen, ",".join(assignment.servers), *places)
                 if not self._wire.at(name, "EVAL", _RECORD_SERVER.source, 1, keys.SERVER, *arguments):
                     return False
         return True

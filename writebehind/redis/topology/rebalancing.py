@@ -15,7 +15,7 @@ from writebehind.redis.topology.arriving import drop_left, see_arrived, settle
 from writebehind.redis.topology.assigned import Assigned
 from writebehind.redis.topology.confirming import Standing, see_keeping_up
 from writebehind.redis.topology.moving import Move
-from writebehind.redis.topology.record import Assignment, Left, ServerRecord, fair, places
+from writebehind.redis.topology.record import Assignment, Left, MoveError, ServerRecord, fair, places
 from writebehind.redis.wire import Wire
 
 _NAME_SERVERS = script("name_servers")
@@ -93,25 +93,31 @@ class Rebalancing:
 
         Raises:
             ConfigurationError: as `plan`.
-            MoveError: replicas or disks do not confirm it; or a server refuses what it needs.
+            MoveError: replicas or disks do not confirm it; or a server refuses what it needs; or somebody
+                else moves.
             RedisUnavailableError: a server does not answer.
         """
         for place, (name, left) in Assignment.of(self.names, self._records()).gone.items():
             with self._server(name) as source, self._server(left.server) as target:
                 settle(source, target, place, left, least)
-        records = self._records()
-        claims = Assignment.of(self.names, records).claims
+        assignment = Assignment.of(self.names, self._records())
+        if assignment.gone:
+            raise MoveError(f"somebody else moves partition {next(iter(assignment.gone))}: start this again")
+        over: dict[str, dict[str, Left]] = defaultdict(dict)
         arrived: dict[tuple[str, str], dict[str, Left]] = defaultdict(dict)
-        for name, one in records.items():
-            for place, left in one.left.items() if one else ():
-                arrived[name, claims[place]][place] = left
+        for place, of in assignment.copies.items():
+            for name, left in of.items():
+                (over[name] if left.is_over else arrived[name, assignment.claims[place]])[place] = left
         for (name, at), some in arrived.items():
             with self._server(name) as source, self._server(at) as target:
-                see_arrived(source, target, some, least)
+                going_on()
+                over[name] |= see_arrived(source, target, some, least)
+        for name, some in over.items():
+            with self._server(name) as source:
                 for place, left in some.items():
                     going_on()
                     drop_left(source, place, left, going_on)
-        return [place for some in arrived.values() for place in some]
+        return [place for some in over.values() for place in some]
 
     def move(self, one: Moving, report: Callable[[int], object], *, least: int = 0) -> float:
         """Move one, but for what it leaves behind; for how many seconds nothing in it could change.

@@ -3,21 +3,25 @@
 A record is a hash: `name`; `servers`, the names of all that are used; `epoch`, which changes with it; and for each
 partition that is here, and for `home`, how often it has moved: so that of two servers that claim to have it, the
 last is right. `left:<partition>` names the server that one has gone to, how often it has moved then, and the mark
-by which it arrives: that server has it as `whole:<partition>` once it has all of it. `expected:<partition>` is the
+by which it arrives: that server has it as `whole:<partition>` once it has all of it. Once it is certain to have
+arrived, the mark is `over`: what is left are copies that are only to be dropped. `expected:<partition>` is the
 token of whoever may copy it to there.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from writebehind.errors import WritebehindError
+from writebehind.plurals import counted
 from writebehind.redis.topology.guard import HOME
 from writebehind.redis.topology.rendezvous import owner
 
 _LEFT = "left:"
+_OVER = "over"
 
 
 class MoveError(WritebehindError):
@@ -51,6 +55,15 @@ class Left:
     def of(cls, server: str, moves: int, mark: str) -> Self:
         """One that is to be recorded."""
         return cls(server, moves, mark, f"{server}/{moves}/{mark}")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is elsewhere for certain: it never comes back by the copies that are left."""
+        return self.mark == _OVER
+
+    def over(self) -> Self:
+        """The same where that is so."""
+        return self.of(self.server, self.moves, _OVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +114,13 @@ class Assignment:
         claims: the server that each place is on, of those that are recorded.
         gone: places that nobody has yet, as they have just left where they were: the server that each was on, and
             how it has left.
+        copies: by places that are elsewhere, the servers that have copies of them left, and how each has left.
     """
 
     servers: Sequence[str]
     claims: Mapping[str, str]
     gone: Mapping[str, tuple[str, Left]] = field(default_factory=dict)
+    copies: Mapping[str, Mapping[str, Left]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, names: Sequence[str], records: Records) -> Self:
@@ -120,15 +135,25 @@ class Assignment:
         for name, one in found:
             for place, left in one.left.items():
                 last = gone[place][1].moves if place in gone else claims.get(place, (-1, ""))[0]
-                if left.moves > last:  # else it has arrived, or is there since
+                if left.moves > last and not left.is_over:  # else it has arrived, or is there since
                     gone[place] = name, left
-        return cls(servers, {place: name for place, (_, name) in claims.items() if place not in gone}, gone)
+        copies: dict[str, dict[str, Left]] = {}
+        for name, one in found:
+            for place, left in one.left.items():
+                if gone.get(place) != (name, left):
+                    copies.setdefault(place, {})[name] = left
+        here = {place: name for place, (_, name) in claims.items() if place not in gone}
+        return cls(servers, here, gone, copies)
 
     def server_of(self, place: str) -> str:
         """The name of the server that a place is on, or belongs to while nobody has it."""
         if place in self.gone:
             return self.gone[place][1].server
-        return self.claims.get(place) or fair(place, self.servers)
+        return self.claims.get(place) or self.home_of(place)
+
+    def home_of(self, place: str) -> str:
+        """The name of the server that a place belongs to which nobody has: one without old copies of it."""
+        return fair(place, [one for one in self.servers if one not in self.copies.get(place, ())] or self.servers)
 
 
 def moved_on(name: str, records: Records) -> dict[str, Left]:
@@ -157,13 +182,22 @@ def places(partitions: int) -> list[str]:
     return [HOME, *map(str, range(partitions))]
 
 
-def unclaimed(assignment: Assignment, partitions: int) -> dict[str, list[str]]:
-    """Places that nobody has, by the servers that they belong to."""
-    found: dict[str, list[str]] = {}
+def unclaimed(assignment: Assignment, partitions: int) -> dict[str, dict[str, int]]:
+    """Places that nobody has, by the servers that they belong to: how often each has moved, as far as is known."""
+    found: dict[str, dict[str, int]] = {}
     for place in places(partitions):
         if place not in assignment.claims and place not in assignment.gone:
-            found.setdefault(fair(place, assignment.servers), []).append(place)
+            left = assignment.copies.get(place, {}).values()
+            moves = max((one.moves + 1 for one in left), default=0)  # so that no copy is newer than it
+            found.setdefault(assignment.home_of(place), {})[place] = moves
     return found
+
+
+def left_over(assignment: Assignment) -> str:
+    """Copies of what has moved that nobody has dropped, in words; '' where there are none."""
+    counts = Counter(name for of in assignment.copies.values() for name in of)
+    told = [f"server {name} has copies of {counted(count, 'partition')}" for name, count in sorted(counts.items())]
+    return f"{', '.join(told)} that moved to other servers" if told else ""
 
 
 def misfit(names: Sequence[str], records: Records) -> str:
