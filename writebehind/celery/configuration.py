@@ -24,6 +24,7 @@ from writebehind.celery.names import (
 from writebehind.errors import ConfigurationError
 from writebehind.maintenance.periods import periods
 from writebehind.redis.topology.addresses import CLUSTER, SCHEMES, SENTINEL, first_server, many_servers
+from writebehind.redis.topology.sentinels import asked_once
 from writebehind.settings.installation import Settings
 from writebehind.settings.urls import amqp_tls
 
@@ -93,7 +94,8 @@ def _sentinels(settings: Settings) -> dict[str, Any]:
     servers = many_servers(settings.broker_url.split(";", maxsplit=1)[0] or first_server(settings.redis_url))
     if servers is None or servers.kind != SENTINEL:
         return {}
-    return {"master_name": servers.service, "sentinel_kwargs": dict(servers.sentinel)}
+    asked = asked_once(len(servers.hosts), settings.redis_timeout_ms / 1000)
+    return {"master_name": servers.service, "sentinel_kwargs": {**servers.sentinel, **asked}}
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:

@@ -6,17 +6,14 @@ from typing import Any
 
 from redis import ConnectionPool
 from redis.connection import SSLConnection
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import SentinelConnectionPool
 
 from writebehind.redis.connections import Connections, connection_options, connection_pool
 from writebehind.redis.topology.addresses import CLUSTER, ManyServers, many_servers, named_servers
 from writebehind.redis.topology.cluster import Cluster
 from writebehind.redis.topology.named import Named
 from writebehind.redis.topology.routing import OneServer, Servers
-
-#: A node of a cluster, or a Sentinel, that is asked where the servers are has this long to answer, seconds: there
-#: are others, and the one that is asked first may be on the machine that was just lost.
-ASKED_S = 0.5
+from writebehind.redis.topology.sentinels import Sentinels, patience
 
 
 def open_servers(url: str, timeout_ms: int) -> Servers:
@@ -46,25 +43,19 @@ def _cluster(many: ManyServers, options: dict[str, Any], timeout_ms: int) -> Clu
         many.hosts,
         lambda place: ConnectionPool(**options | {"host": place[0], "port": place[1]}),
         timeout_s=timeout_ms / 1000,
-        options={**asked, **_patience(timeout_ms)},
+        options={**asked, **patience(timeout_ms / 1000)},
     )
 
 
 def _watched(many: ManyServers, options: dict[str, Any]) -> ConnectionPool:
     """The primary that Sentinels name: each new connection asks them, and idle ones end with a failure."""
-    timeout_ms = int(options["socket_timeout"] * 1000)
     tls = options.pop("connection_class", None) is SSLConnection
-    asked = {**many.sentinel, **_patience(timeout_ms)}
+    asked: dict[str, Any] = dict(many.sentinel)
     if tls:
         asked |= {"ssl": True} | {name: one for name, one in options.items() if _is_tls(name)}
-    manager = Sentinel(many.hosts, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
+    manager = Sentinels(many.hosts, asked, timeout_s=options["socket_timeout"])
     own = {name: one for name, one in options.items() if name not in {"host", "port"}}
     return SentinelConnectionPool(many.service, manager, ssl=tls, **own)  # type: ignore[no-untyped-call]
-
-
-def _patience(timeout_ms: int) -> dict[str, Any]:
-    limit = min(ASKED_S, timeout_ms / 1000)
-    return {"socket_timeout": limit, "socket_connect_timeout": limit, "protocol": 2}
 
 
 def _is_tls(name: str) -> bool:
