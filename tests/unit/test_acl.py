@@ -16,7 +16,7 @@ from writebehind.redis.scripts import steps
 
 PACKAGE = Path(acl.__file__).parents[1]
 #: Commands of which a part is permitted alone.
-CONTAINERS = {"CLIENT", "CLUSTER", "COMMAND", "CONFIG", "SCRIPT", "SENTINEL"}
+CONTAINERS = {"CLIENT", "CLUSTER", "COMMAND", "CONFIG", "MEMORY", "SCRIPT", "SENTINEL"}
 #: Words at the place of a command that are none: methods of HTTP, answers of Redis, and names of our own.
 OTHERS = {"ANY", "BUSY", "CLUSTERDOWN", "DECAY", "DELETE", "FLUSH", "HEAD", "LOADING", "PATCH", "PATH", "POST"}
 OTHERS |= {"PUT", "WRONGTYPE", "LOAD", "TARGET", "NOREPLICAS"}

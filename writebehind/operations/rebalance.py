@@ -155,6 +155,7 @@ def _moved(
 ) -> Rebalanced:
     store = pipeline.store
     moves, least = store.rebalancing, pipeline.settings.confirm_replicas or 0
+    most_memory = pipeline.settings.max_memory_percent / 100
 
     def going_on() -> None:
         if not renew():
@@ -180,7 +181,7 @@ def _moved(
                 going_on()
 
         report(Progress(at, len(plan), one.place))
-        longest = max(longest, moves.move(one, note, least=least))
+        longest = max(longest, moves.move(one, note, least=least, most_memory=most_memory))
         keys_moved += copied
         if time.monotonic() - dropped_at > _DROP_EVERY_S:  # disks are waited for once for all of them
             moves.finish(going_on, least=least)

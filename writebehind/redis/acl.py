@@ -29,6 +29,7 @@ _PLAIN = frozenset(
             "config|get",
             "dbsize",
             "info",
+            "memory|usage",
             "scan",
             "subscribe",
             "time",

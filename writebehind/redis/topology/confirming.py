@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from writebehind.redis.connections import Command, Connections
 from writebehind.redis.info import parse_info
@@ -17,11 +17,11 @@ from writebehind.redis.topology.record import MoveError
 SOON_MS, PATIENTLY_MS = 200, 500
 #: So often the latter is waited for.
 _TRIES = 10
-_NAME_AGAIN = """
+_NAME_AGAIN = """#!lua flags=allow-oom
 local name = redis.call('HGET', KEYS[1], 'name')
 return name and redis.call('HSET', KEYS[1], 'name', name)
 """
-_VALUE_AGAIN = """
+_VALUE_AGAIN = """#!lua flags=allow-oom
 local value = redis.call('GET', KEYS[1])
 return value and redis.call('SET', KEYS[1], value)
 """
@@ -102,11 +102,15 @@ def asked(server: Connections, commands: Sequence[Command]) -> list[Any]:
     """The answers of a server, none of which is a refusal.
 
     Raises:
-        MoveError: the server refuses one of them.
+        MoveError: the server refuses one of them, or has no memory for it.
         RedisUnavailableError: it does not answer.
     """
     answers = server.exchange(commands)
     for one in answers:
+        if isinstance(one, ResponseError) and (isinstance(one, OutOfMemoryError) or "OOM " in str(one)):
+            raise MoveError(
+                f"{_called(server)} has no memory left: raise its maxmemory, or let it have less, and start this again"
+            ) from one
         if isinstance(one, ResponseError):
             raise MoveError(f"{_called(server)} refuses it: {one}") from one
     return answers

@@ -16,17 +16,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from uuid import uuid4
 
-from writebehind.errors import RedisUnavailableError
+from writebehind.errors import RedisUnavailableError, WritebehindError
 from writebehind.redis.connections import Connections
 from writebehind.redis.keys import SERVER
 from writebehind.redis.scripts import Script, script
-from writebehind.redis.topology.arriving import NAMELESS, arrive, is_of, nameless, prefix_of, scanned, settle
+from writebehind.redis.topology.arriving import (
+    DROPPED,
+    NAMELESS,
+    arrive,
+    is_of,
+    nameless,
+    prefix_of,
+    scanned,
+    settle,
+)
 from writebehind.redis.topology.confirming import SOON_MS, Standing, asked, see_keeping_up
 from writebehind.redis.topology.guard import frozen_key
 from writebehind.redis.topology.invalidations import Invalidations
 from writebehind.redis.topology.record import Left, MoveError
+from writebehind.redis.topology.room import see_room
+from writebehind.sequences import slices
 
 _EXPECT, _RECEIVE, _COMPLETE = script("expect_partition"), script("receive_keys"), script("complete_partition")
+_DROP_COPIES = script("drop_copies")
 _FREEZE, _LEAVE, _STAY = script("freeze_partition"), script("leave_server"), script("stay_on_server")
 
 #: A partition is frozen for at most so long, ms; then everything goes on where it was.
@@ -53,6 +65,7 @@ class Move:
         moves: int,
         report: Callable[[int], object],
         least: int = 0,
+        most_memory: float = 1.0,
     ) -> None:
         """Prepare it.
 
@@ -63,12 +76,14 @@ class Move:
             moves: how often it has moved then.
             report: takes how many keys were copied, each time that some were; it may raise, to end the move.
             least: how many replicas have to confirm at least, where a server has any.
+            most_memory: the part of its maxmemory from which a server refuses writes.
         """
         self._place = place
         self._source, self._target = source, target
         self._moves = moves
         self._report = report
         self._least = least
+        self._most_memory = most_memory
         self._token = uuid4().hex
         self._prefix = prefix_of(place)
         self._frozen = frozen_key(place)
@@ -76,15 +91,27 @@ class Move:
     def run(self) -> float:
         """Move it; how long it was frozen, seconds. What it leaves behind is there still: see `drop_left`.
 
+        If that fails, the copies are taken out of where it was to go.
+
         Raises:
-            MoveError: it changes too fast, replicas do not confirm it, or a server refuses what the move needs.
+            MoveError: it changes too fast, replicas do not confirm it, a server refuses what the move needs, or the
+                other one has no room for it.
             RedisUnavailableError: a server does not answer.
         """
         standing = Standing.of(self._target, self._least)
         see_keeping_up(self._source, Standing.of(self._source, self._least))
         self._expect("")
-        for keys in self._scan(self._target):
-            self._receive([(key, 0, b"") for key in keys])
+        try:
+            return self._moved(standing)
+        except WritebehindError:
+            self._give_up()
+            raise
+
+    def _moved(self, standing: Standing) -> float:
+        """Copy it, and let it go. Raises as `run`."""
+        if not self._drop_copies():
+            raise MoveError(f"somebody else moves partition {self._place}")
+        see_room(self._source, self._target, self._place, self._scan(self._source), self._most_memory)
         with Invalidations(self._source, self._prefix) as changed:
             for keys in self._scan(self._source):
                 self._copy(keys)
@@ -106,6 +133,21 @@ class Move:
             raise MoveError(
                 f"server {self._target.name} has partition {self._place} already, or somebody else moves it"
             )
+
+    def _drop_copies(self) -> bool:
+        """Take out what others have copied, or this one; whether the target expects it from this mover still."""
+        for keys in self._scan(self._target):
+            for some in slices(keys, DROPPED):
+                _run(self._target, _DROP_COPIES, (SERVER, *some), (self._place, self._token, ""))
+        return bool(_run(self._target, _DROP_COPIES, (SERVER,), (self._place, self._token, "")))
+
+    def _give_up(self) -> None:
+        """Leave no copies in the target, where all of it may still be about to arrive. If that fails, the next does it."""
+        try:
+            if self._drop_copies():
+                _run(self._target, _DROP_COPIES, (SERVER,), (self._place, self._token, "1"))
+        except WritebehindError:
+            return
 
     def _catch_up(self, changed: Invalidations) -> None:
         """Copy what has changed, until little does so meanwhile."""

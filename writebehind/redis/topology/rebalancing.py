@@ -119,20 +119,26 @@ class Rebalancing:
                     drop_left(source, place, left, going_on)
         return [place for some in over.values() for place in some]
 
-    def move(self, one: Moving, report: Callable[[int], object], *, least: int = 0) -> float:
+    def move(
+        self, one: Moving, report: Callable[[int], object], *, least: int = 0, most_memory: float = 1.0
+    ) -> float:
         """Move one, but for what it leaves behind; for how many seconds nothing in it could change.
 
         Args:
             one: what.
             report: as `Move` says.
             least: how many replicas have to confirm at least, where a server has any.
+            most_memory: the part of its maxmemory from which a server refuses writes.
 
         Raises: as `Move.run`.
         """
         record = self._records()[one.source]
         moves = 1 + (record.here.get(one.place, 0) if record else 0)
         with self._server(one.source) as source, self._server(one.target) as target:
-            return Move(one.place, source, target, moves=moves, report=report, least=least).run()
+            move = Move(
+                one.place, source, target, moves=moves, report=report, least=least, most_memory=most_memory
+            )
+            return move.run()
 
     @contextmanager
     def _server(self, name: str) -> Iterator[Connections]:
