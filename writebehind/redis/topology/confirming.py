@@ -109,7 +109,8 @@ def asked(server: Connections, commands: Sequence[Command]) -> list[Any]:
     for one in answers:
         if isinstance(one, ResponseError) and (isinstance(one, OutOfMemoryError) or "OOM " in str(one)):
             raise MoveError(
-                f"{_called(server)} has no memory left: raise its maxmemory, or let it have less, and start this again"
+                f"{_called(server)} has no memory left: raise its maxmemory, or let it have less, and start this "
+                "again"
             ) from one
         if isinstance(one, ResponseError):
             raise MoveError(f"{_called(server)} refuses it: {one}") from one

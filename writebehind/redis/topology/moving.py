@@ -94,8 +94,8 @@ class Move:
         If that fails, the copies are taken out of where it was to go.
 
         Raises:
-            MoveError: it changes too fast, replicas do not confirm it, a server refuses what the move needs, or the
-                other one has no room for it.
+            MoveError: it changes too fast, replicas do not confirm it, the other server has no room for it, or one
+                refuses what the move needs.
             RedisUnavailableError: a server does not answer.
         """
         standing = Standing.of(self._target, self._least)
@@ -142,7 +142,7 @@ class Move:
         return bool(_run(self._target, _DROP_COPIES, (SERVER,), (self._place, self._token, "")))
 
     def _give_up(self) -> None:
-        """Leave no copies in the target, where all of it may still be about to arrive. If that fails, the next does it."""
+        """Leave no copies in the target, unless all of it is there. If that fails, the next mover does it."""
         try:
             if self._drop_copies():
                 _run(self._target, _DROP_COPIES, (SERVER,), (self._place, self._token, "1"))

@@ -40,7 +40,7 @@ def see_room(
     if (missing := used + needed - limit * most) > 0:
         raise MoveError(
             f"server {target.name} lacks {missing / _MIB:.1f} MiB for partition {place}, which needs "
-            f"{needed / _MIB:.1f} MiB: {used / _MIB:.1f} of its {limit / _MIB:.1f} MiB are in use, and from {most:.0%} on "
-            f"it would refuse writes. Raise its maxmemory, add a server, or do without it (--without {target.name}), "
-            "and start this again"
+            f"{needed / _MIB:.1f} MiB: {used / _MIB:.1f} of its {limit / _MIB:.1f} MiB are in use, and from "
+            f"{most:.0%} on it would refuse writes. Raise its maxmemory, add a server, or do without it ("
+            f"--without {target.name}), and start this again"
         )
