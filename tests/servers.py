@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,24 @@ def freeze(server: EmbeddedServer) -> None:
 def resume(server: EmbeddedServer) -> None:
     """End `freeze`."""
     os.killpg(server.pid, signal.SIGCONT)
+
+
+@contextmanager
+def http_server(port: int = 0) -> Iterator[int]:
+    """Another program where a Redis or a Sentinel should be, on a port that is yielded."""
+
+    class Silent(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Write nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Silent) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 def forget_replicas(server: EmbeddedRedis) -> None:

@@ -27,6 +27,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterCrossSlotError,
     ClusterDownError,
+    InvalidResponse,
     MasterDownError,
     MovedError,
     ReadOnlyError,
@@ -92,7 +93,8 @@ _ADVICE_NOT_READY: dict[type[RedisUnavailableError], str] = {
 
 #: In the place of the system's words for it, which a person would take for a fault of the machine.
 _LATE = "no answer came in time"
-_NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError)
+#: Another program at the address, such as one that speaks HTTP, answers nothing either.
+_NO_ANSWER = (RedisConnectionError, RedisTimeoutError, OSError, InvalidResponse)
 
 
 def parsed_error(text: str) -> Exception:
@@ -200,6 +202,7 @@ class Connections:
         self._paused_until = 0.0
         self._paused_by: type[RedisUnavailableError] = RedisUnavailableError
         self._paused_said = ""
+        self._paused_inner: str | None = None
         #: Whether it is away, for the log.
         self.outage = StateLog(log, "redis_lost", "redis_back", is_outage=True)
         forks.begins_anew(self)
@@ -272,9 +275,10 @@ class Connections:
         if isinstance(error, _NO_ANSWER):
             # The others of the stack probably lead to the same dead server.
             self.close()
+            why = reason(error)
             if time.monotonic() - began > WAIT_S:
-                self._pause_for(PAUSE_S, RedisUnavailableError, f"{self._title} did not answer in time")
-            why = _LATE if _is_late(error) else told(error).rstrip(".")
+                said, inner = ("did not answer in time", None) if _is_late(error) else ("does not answer", why)
+                self._pause_for(PAUSE_S, RedisUnavailableError, f"{self._title} {said}", inner)
             self.outage.begin(f"{self._title} does not answer: {why}; {self._lacking(_ADVICE)}")
             lost = _logged(RedisUnavailableError(f"{self._title} does not answer", inner=why))
             lost.late = _is_late(error)
@@ -427,8 +431,11 @@ class Connections:
         connection.send_packed_command([pack_command(tuple(one)) for one in commands], check_health=False)
         return [_answer(connection) for _ in commands]
 
-    def _pause_for(self, seconds: float, by: type[RedisUnavailableError], said: str) -> None:
-        self._paused_until, self._paused_by, self._paused_said = time.monotonic() + seconds, by, said
+    def _pause_for(
+        self, seconds: float, by: type[RedisUnavailableError], said: str, inner: str | None = None
+    ) -> None:
+        self._paused_until, self._paused_by = time.monotonic() + seconds, by
+        self._paused_said, self._paused_inner = said, inner
 
     def _pause(self) -> None:
         """Let one caller through when the pause is over: if Redis still hangs, one thread waits and not all.
@@ -441,8 +448,9 @@ class Connections:
             if now < self._paused_until:
                 left = self._paused_until - now
                 self.outage.fails()
-                paused = _logged(self._paused_by(f"{self._paused_said}{unasked(left)}", retry_after_s=left))
-                paused.late = not issubclass(self._paused_by, RedisNotReadyError)
+                said = f"{self._paused_said}{unasked(left)}"
+                paused = _logged(self._paused_by(said, inner=self._paused_inner, retry_after_s=left))
+                paused.late = not issubclass(self._paused_by, RedisNotReadyError) and self._paused_inner is None
                 raise paused
             if self._paused_until:
                 self._paused_until = now + PAUSE_S
@@ -451,6 +459,14 @@ class Connections:
 def _logged(error: RedisUnavailableError) -> RedisUnavailableError:
     error.logged = True
     return error
+
+
+def reason(error: BaseException) -> str:
+    """The reason why a server does not answer, by the error that was met."""
+    if _is_late(error):
+        return _LATE
+    said = told(error).rstrip(".")
+    return f"what is at its address is no Redis: {said}" if isinstance(error, InvalidResponse) else said
 
 
 def _is_late(error: BaseException) -> bool:

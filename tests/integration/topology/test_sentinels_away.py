@@ -1,4 +1,4 @@
-"""Sentinels that hang: the others are asked, and nobody waits for long."""
+"""Sentinels that hang, refuse to answer or are none: the others are asked, and nobody waits for long."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import kombu.pools
 import pytest
 
-from tests.servers import freeze, resume
+from tests.servers import freeze, http_server, resume
 from tests.topologies import SERVICE, Sentinels
 from tests.waiting import slowness
 from writebehind import load_settings
@@ -90,6 +90,52 @@ def test_nobody_is_held_for_longer_than_redis_may_take(watched, hang):
     with pytest.raises(RedisUnavailableError, match="no answer came in time"):
         many.call("GET", "nothing")
     assert time.monotonic() - began < TIMEOUT_MS / 1000 + ELSE_S * slowness()
+
+
+@pytest.fixture(params=["no Redis", "no Sentinel", "refuses"])
+def foreign(request, watched) -> Iterator[str]:
+    """A URL whose first address answers something else than a Sentinel does."""
+    first, *others = watched.sentinels
+    with ExitStack() as undo:
+        port = first.port
+        if request.param == "no Redis":
+            port = undo.enter_context(http_server())
+        elif request.param == "no Sentinel":
+            port = watched.primary.port
+        else:
+            first.ask("ACL", "SETUSER", "default", "-sentinel")
+            undo.callback(first.ask, "ACL", "SETUSER", "default", "+@all")
+        hosts = ",".join(f"127.0.0.1:{one}" for one in (port, *(other.port for other in others)))
+        yield f"redis+sentinel://{hosts}/{SERVICE}/0"
+
+
+def test_one_that_is_none_counts_as_away(foreign):
+    """The others are asked, for the pipeline and for Celery's hints: one made Redis unusable, for all."""
+    wire = Wire(open_servers(foreign, TIMEOUT_MS))
+    assert wire.call("GET", "nothing") is None
+    wire.close()
+    kombu.pools.reset()
+    with create_app(load_settings(redis_url=foreign)) as app:
+        publish(app, Hint(0, "ticket", 0))
+    kombu.pools.reset()
+
+
+def test_each_reason_is_told(watched, foreign):
+    """Where none is left that names a primary, the error says what each address answers."""
+    place = foreign.partition("://")[2].partition(",")[0]
+    alone = Wire(open_servers(f"redis+sentinel://{place}/{SERVICE}/0", TIMEOUT_MS))
+    words = "is no Redis: Protocol error|unknown command|no permissions"
+    with pytest.raises(RedisUnavailableError, match=f"Sentinel {place} does not answer: .*({words})"):
+        alone.call("GET", "nothing")
+
+
+def test_a_service_that_no_sentinel_knows_is_told(watched, hang):
+    """Also after a wait, and to those that nobody asks for meanwhile: it said that no answer came in time."""
+    hang(1)
+    wire = Wire(open_servers(watched.url.replace(f"/{SERVICE}/", "/another/"), TIMEOUT_MS))
+    for _ in range(2):
+        with pytest.raises(RedisUnavailableError, match="Sentinels know no 'another': name the service in REDIS_"):
+            wire.call("GET", "nothing")
 
 
 @pytest.mark.parametrize("count", [1, 2])

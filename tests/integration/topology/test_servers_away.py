@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.conftest import Hints
 from tests.integration.conftest import environment
 from tests.integration.dead_letters.conftest import bury
 from tests.integration.topology.test_away import names_in
-from tests.servers import freeze, resume
+from tests.servers import freeze, http_server, resume
 from tests.topologies import EveryWire, NamedServers
 from tests.waiting import wait_until
 from web.app import create_app
@@ -58,6 +59,7 @@ class Away:
     """A pipeline on servers of which one is away, with a pending document and a dead letter in each partition."""
 
     name: str
+    how: str
     pipeline: Pipeline
     lost: Sequence[int]
     variables: dict[str, str]
@@ -86,7 +88,9 @@ class Away:
         return CliRunner().invoke(cli, list(arguments), env=self.variables, catch_exceptions=False)
 
 
-@pytest.fixture(scope="module", params=[(HOME, "dead"), (OTHER, "dead"), (OTHER, "hanging")], ids="-".join)
+@pytest.fixture(
+    scope="module", params=[(HOME, "dead"), (OTHER, "dead"), (OTHER, "hanging"), (OTHER, "foreign")], ids="-".join
+)
 def away(request, tmp_path_factory, mongo, mongo_client) -> Iterator[Away]:
     name, how = request.param
     directory = tmp_path_factory.mktemp(f"away-{name}-{how}")
@@ -113,16 +117,16 @@ def away(request, tmp_path_factory, mongo, mongo_client) -> Iterator[Away]:
         lost = [one for one in range(PARTITIONS) if pipeline.store.server_of(one) == name]
         variables = environment(settings) | {"WRITEBEHIND_REDIS_TIMEOUT_MS": str(TIMEOUT_MS)}
         variables |= {"WRITEBEHIND_CONFIRM_TIMEOUT_MS": str(TIMEOUT_MS // 2)}
-        if how == "dead":
-            servers.servers[name].kill()
-        else:
-            freeze(servers.servers[name])
-        try:
-            yield Away(name, pipeline, lost, variables)
-        finally:
+        with ExitStack() as undo:
+            undo.callback(wire.close)
             if how == "hanging":
-                resume(servers.servers[name])
-            wire.close()
+                freeze(servers.servers[name])
+                undo.callback(resume, servers.servers[name])
+            else:
+                servers.servers[name].kill()
+            if how == "foreign":
+                undo.enter_context(http_server(servers.servers[name].port))
+            yield Away(name, how, pipeline, lost, variables)
 
 
 def test_a_status_says_what_is_missing(away: Away):
@@ -191,7 +195,9 @@ def test_the_doctor_goes_on(away: Away):
     """It says which server is away, and judges the rest."""
     found = list(examine(away.pipeline))
     failures = {(one.check, one.found) for one in found if one.level is Level.FAILURE}
-    assert ("redis servers", f"{away.name} does not answer") in failures
+    said = next(said for check, said in failures if check == "redis servers")
+    assert said.startswith(f"{away.name} does not answer")
+    assert (away.how == "foreign") == ("what is at its address is no Redis: Protocol error" in said)
     assert {"redis version", "database", "partitions", "mongodb topology", "backlog", "totals"} <= {
         name for one in found for name in one.check.split(", ")
     }

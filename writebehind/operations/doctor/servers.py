@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from writebehind.errors import ConfigurationError
+from writebehind.errors import ConfigurationError, RedisUnavailableError, told
 from writebehind.operations.doctor.findings import Finding, failure, ok, warning
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
+from writebehind.redis.topology.assigned import parsed
 from writebehind.redis.topology.guard import HOME
 from writebehind.redis.topology.record import Assignment, fair, left_over
 from writebehind.remedies import DROP_COPIES
@@ -31,10 +32,11 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
         return
     if not names:
         return
-    records = store.assigned.records()
+    answers = store.assigned.answers()
+    records = parsed(answers)
     if silent := [name for name in names if name not in records]:
         advice = "see that it runs and can be reached: its partitions are unavailable, and no others"
-        yield failure(_CHECK, f"{', '.join(silent)} does not answer", advice)
+        yield failure(_CHECK, "; ".join(_silent(name, answers[name]) for name in silent), advice)
         return
     if not any(records.values()):
         yield ok(_CHECK, "not recorded yet: nobody has written")
@@ -42,6 +44,13 @@ def check(pipeline: Pipeline) -> Iterator[Finding]:
     assignment = Assignment.of(names, records)
     yield _shares(assignment, pipeline.settings.partitions)
     yield from _unfinished(assignment, names)
+
+
+def _silent(name: str, answer: Exception) -> str:
+    """The words for a server that does not say what is on it."""
+    if isinstance(answer, RedisUnavailableError):
+        return f"{name} does not answer{': ' * bool(answer.inner)}{answer.inner or ''}"
+    return f"{name} refuses to say what is on it: {told(answer)}"
 
 
 def _shares(assignment: Assignment, partitions: int) -> Finding:

@@ -38,8 +38,11 @@ class Assigned:
         Raises:
             RedisUnavailableError: none answers.
         """
-        answers = self._wire.on_each([("HGETALL", keys.SERVER)])
-        return parsed({name: one for name, (one,) in answers.items()})
+        return parsed(self.answers())
+
+    def answers(self) -> dict[str, Any]:
+        """What each server says of its record, for `parsed`; errors too. Raises as `records`."""
+        return {name: one for name, (one,) in self._wire.on_each([("HGETALL", keys.SERVER)]).items()}
 
     def check(self) -> None:
         """See that what is recorded fits the URL.

@@ -8,9 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any, Self
 
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from writebehind.errors import RedisUnavailableError, told
 from writebehind.redis.connections import Connections
@@ -84,10 +82,10 @@ def _ask(connection: Any, *command: object) -> Any:
     try:
         connection.send_command(*command)
         return connection.read_response()
-    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-        raise _lost(error) from error
     except ResponseError as error:
         raise MoveError(f"a server refuses {command[0]}, which tells what changes: {told(error)}") from error
+    except (RedisError, OSError) as error:
+        raise _lost(error) from error
 
 
 def _lost(error: Exception) -> RedisUnavailableError:

@@ -9,7 +9,7 @@ from redis.connection import Connection, SSLConnection
 from redis.exceptions import RedisError, ResponseError
 
 from writebehind.errors import RedisUnavailableError, told, without_frames
-from writebehind.redis.connections import Command, connection_options
+from writebehind.redis.connections import Command, connection_options, reason
 from writebehind.redis.topology.addresses import SENTINEL, many_servers, named_servers
 
 #: Time that one has to answer, ms.
@@ -65,7 +65,7 @@ class Peers:
             return [_answer(connection, command) for command in commands]
         except (RedisError, OSError) as error:
             name = f"{place[0]}:{place[1]}"
-            raise RedisUnavailableError(f"{name} does not answer", inner=told(error)) from error
+            raise RedisUnavailableError(f"{name} does not answer", inner=reason(error)) from error
         finally:
             connection.disconnect()  # type: ignore[no-untyped-call]
 
