@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.topology.test_cluster import by_partition
-from tests.integration.topology.test_rebalance import place, read, two, write
-from tests.integration.topology.test_servers import opened, servers
+from tests.integration.topology.test_rebalance import dying, keys_of, place, read, two, write
+from tests.integration.topology.test_servers import PARTITIONS, opened, servers
 from tests.topologies import ask
 from writebehind.operations.drain import drain
 from writebehind.operations.rebalance import rebalance
 from writebehind.redis import keys
+from writebehind.redis.keys import partition_keys
 from writebehind.redis.topology.arriving import bring_back
 from writebehind.redis.topology.record import Left, MoveError
 
@@ -86,3 +87,47 @@ def test_nothing_comes_back_while_the_other_server_is_not_recorded(two, servers)
     assert {f"whole:{one.place}".encode(): left.mark.encode()} == dict(
         zip(*[iter(ask(port, "HGETALL", keys.SERVER))] * 2, strict=True)
     )
+
+
+@pytest.fixture
+def begun(two, monkeypatch):
+    """Documents, and a move from server b that was killed after it had copied all of a partition."""
+    documents, goal = write(two, 1), ("a", "b", "c")
+    one = next(one for one in two.store.rebalancing.plan(goal, PARTITIONS) if one.source == "b")
+    two.store.rebalancing.use(goal)
+    with dying(monkeypatch, "_catch_up", after=False), pytest.raises(KeyboardInterrupt):
+        two.store.rebalancing.move(one, lambda _: None)
+    return documents, one
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["changed", "deleted"])
+def test_copies_that_a_killed_mover_has_left_are_not_used(begun, two, opened, servers, mongo_client, deleted):
+    """What was changed or deleted since stays so, where the server that they came from is emptied later."""
+    documents, one = begun
+    partition = int(one.place)
+    name, slow = documents[partition], two.collection("slow")
+    assert servers.ask("c", "EXISTS", partition_keys(partition).entry(f"slow/s:{name}"))
+    slow.put(name, {"n": 2})
+    if deleted:
+        slow.delete(name)
+    drain(two, timeout_s=20)
+    servers.ask("b", "FLUSHALL")
+
+    process = opened(servers.url)
+    process.collection("slow").put("another", {"n": 3})
+    process.store.check()
+    found = process.collection("slow").get(name)
+    assert (None if deleted else 2) == (found and found["n"])
+    drain(process, timeout_s=20)
+    stored = mongo_client[two.settings.mongodb_database]["slow"].find_one({"_id": name})
+    assert (None if deleted else 2) == (stored and stored["n"])
+
+
+def test_copies_that_a_killed_mover_has_left_are_taken_out(begun, two, servers):
+    """Also where nothing goes to that server any more."""
+    documents, _ = begun
+    assert keys_of(servers, "c")
+    assert [] == list(rebalance(two, without=["c"]).moved)
+    assert set() == keys_of(servers, "c")
+    assert [] == [field for field in servers.ask("c", "HKEYS", keys.SERVER) if field.startswith(b"expected:")]
+    assert {1} == read(two, documents)

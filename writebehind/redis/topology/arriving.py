@@ -25,7 +25,7 @@ from writebehind.redis.topology.record import Left, MoveError, Records, moved_on
 
 _ARRIVE, _EXPECT, _RETURN = script("arrive_on_server"), script("expect_partition"), script("return_to_server")
 _CONFIRM_LEFT, _DROP_LEFT, _RESIGN = script("confirm_left"), script("drop_left"), script("resign_partition")
-_NOTE_ARRIVED = script("note_arrived")
+_NOTE_ARRIVED, _DROP_COPIES = script("note_arrived"), script("drop_copies")
 
 #: Keys that are looked for, and that are dropped, in one go.
 SCANNED, DROPPED = 1_000, 100
@@ -175,6 +175,36 @@ def drop_left(source: Connections, place: str, left: Left, going_on: Callable[[]
             asked(source, [_step(_DROP_LEFT, (SERVER, *some[at : at + DROPPED]), (place, left.text, ""))])
         going_on()
     asked(source, [_step(_DROP_LEFT, (SERVER,), (place, left.text, "1"))])
+
+
+def drop_copies(
+    target: Connections,
+    place: str,
+    token: str,
+    *,
+    is_last: bool,
+    going_on: Callable[[], object] = lambda: None,
+) -> bool:
+    """Drop the copies of a place that a server expects from whoever has a token; it still does, unless `is_last`.
+
+    Returns:
+        Whether it did so before: else it may be there by now, or somebody else copies it.
+
+    Raises: as `settle`.
+    """
+    for keys in scanned(target, prefix_of(place)):
+        some = [key for key in keys if is_of(key, place)]
+        for at in range(0, len(some), DROPPED):
+            asked(target, [_step(_DROP_COPIES, (SERVER, *some[at : at + DROPPED]), (place, token, ""))])
+        going_on()
+    return bool(asked(target, [_step(_DROP_COPIES, (SERVER,), (place, token, "1" if is_last else ""))])[0])
+
+
+def drop_begun(target: Connections, place: str, going_on: Callable[[], object]) -> None:
+    """Drop what a mover that is no more has copied to a server, unless the place is there. Raises as `settle`."""
+    token = uuid4().hex
+    if asked(target, [_step(_EXPECT, (SERVER,), (place, token, ""))])[0] == 1:
+        drop_copies(target, place, token, is_last=True, going_on=going_on)
 
 
 def scanned(server: Connections, prefix: str) -> Iterator[list[bytes]]:

@@ -12,6 +12,7 @@ from writebehind.redis import keys
 from writebehind.redis.refusals import is_mistyped
 from writebehind.redis.scripts import script
 from writebehind.redis.topology.record import (
+    NOBODY,
     Assignment,
     ServerRecord,
     misfit,
@@ -20,7 +21,7 @@ from writebehind.redis.topology.record import (
 )
 from writebehind.redis.wire import Wire
 
-_RECORD_SERVER = script("record_server")
+_RECORD_SERVER, _EXPECT = script("record_server"), script("expect_partition")
 #: So often it is tried to record what is not yet, where others change records meanwhile.
 _MOST_TRIES = 10
 
@@ -91,6 +92,8 @@ class Assigned:
     def _complete(self, assignment: Assignment, found: Mapping[str, ServerRecord | None], partitions: int) -> bool:
         """Record what nobody has recorded yet; whether no record has changed meanwhile."""
         missing = unclaimed(assignment, partitions)
+        if self._fence(assignment, [place for some in missing.values() for place in some]):
+            return False
         for name in sorted(assignment.servers):
             record = found[name]
             if record is None or name in missing:
@@ -100,6 +103,18 @@ class Assigned:
                 if not self._wire.at(name, "EVAL", _RECORD_SERVER.source, 1, keys.SERVER, *arguments):
                     return False
         return True
+
+    def _fence(self, assignment: Assignment, lost: Sequence[str]) -> bool:
+        """Let nobody go on copying what was lost where it came from; whether somebody did."""
+        copied = [
+            (name, place)
+            for name, coming in assignment.coming.items()
+            for place in lost
+            if coming.get(place, NOBODY) != NOBODY
+        ]
+        for name, place in copied:
+            self._wire.at(name, "EVAL", _EXPECT.source, 1, keys.SERVER, place, NOBODY, "")
+        return bool(copied)
 
     def _first(self, answering: Mapping[str, object]) -> Sequence[str]:
         """The servers to use, while nothing is recorded."""

@@ -21,9 +21,9 @@ from writebehind.redis.connections import Connections
 from writebehind.redis.keys import SERVER
 from writebehind.redis.scripts import Script, script
 from writebehind.redis.topology.arriving import (
-    DROPPED,
     NAMELESS,
     arrive,
+    drop_copies,
     is_of,
     nameless,
     prefix_of,
@@ -35,10 +35,8 @@ from writebehind.redis.topology.guard import frozen_key
 from writebehind.redis.topology.invalidations import Invalidations
 from writebehind.redis.topology.record import Left, MoveError
 from writebehind.redis.topology.room import see_room
-from writebehind.sequences import slices
 
 _EXPECT, _RECEIVE, _COMPLETE = script("expect_partition"), script("receive_keys"), script("complete_partition")
-_DROP_COPIES = script("drop_copies")
 _FREEZE, _LEAVE, _STAY = script("freeze_partition"), script("leave_server"), script("stay_on_server")
 
 #: A partition is frozen for at most so long, ms; then everything goes on where it was.
@@ -109,7 +107,7 @@ class Move:
 
     def _moved(self, standing: Standing) -> float:
         """Copy it, and let it go. Raises as `run`."""
-        if not self._drop_copies():
+        if not drop_copies(self._target, self._place, self._token, is_last=False):
             raise MoveError(f"somebody else moves partition {self._place}")
         see_room(self._source, self._target, self._place, self._scan(self._source), self._most_memory)
         with Invalidations(self._source, self._prefix) as changed:
@@ -134,18 +132,10 @@ class Move:
                 f"server {self._target.name} has partition {self._place} already, or somebody else moves it"
             )
 
-    def _drop_copies(self) -> bool:
-        """Take out what others have copied, or this one; whether the target expects it from this mover still."""
-        for keys in self._scan(self._target):
-            for some in slices(keys, DROPPED):
-                _run(self._target, _DROP_COPIES, (SERVER, *some), (self._place, self._token, ""))
-        return bool(_run(self._target, _DROP_COPIES, (SERVER,), (self._place, self._token, "")))
-
     def _give_up(self) -> None:
         """Leave no copies in the target, unless all of it is there. If that fails, the next mover does it."""
         try:
-            if self._drop_copies():
-                _run(self._target, _DROP_COPIES, (SERVER,), (self._place, self._token, "1"))
+            drop_copies(self._target, self._place, self._token, is_last=True)
         except WritebehindError:
             return
 

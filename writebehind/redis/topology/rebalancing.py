@@ -11,7 +11,7 @@ from writebehind.errors import ConfigurationError, RedisUnavailableError
 from writebehind.redis import keys
 from writebehind.redis.connections import Connections
 from writebehind.redis.scripts import script
-from writebehind.redis.topology.arriving import drop_left, see_arrived, settle
+from writebehind.redis.topology.arriving import drop_begun, drop_left, see_arrived, settle
 from writebehind.redis.topology.assigned import Assigned
 from writebehind.redis.topology.confirming import Standing, see_keeping_up
 from writebehind.redis.topology.moving import Move
@@ -103,6 +103,11 @@ class Rebalancing:
         assignment = Assignment.of(self.names, self._records())
         if assignment.gone:
             raise MoveError(f"somebody else moves partition {next(iter(assignment.gone))}: start this again")
+        for name, coming in assignment.coming.items():
+            with self._server(name) as target:
+                for place in sorted(coming):
+                    going_on()
+                    drop_begun(target, place, going_on)
         over: dict[str, dict[str, Left]] = defaultdict(dict)
         arrived: dict[tuple[str, str], dict[str, Left]] = defaultdict(dict)
         for place, of in assignment.copies.items():

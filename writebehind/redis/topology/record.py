@@ -20,7 +20,9 @@ from writebehind.plurals import counted
 from writebehind.redis.topology.guard import HOME
 from writebehind.redis.topology.rendezvous import owner
 
-_LEFT = "left:"
+_LEFT, _EXPECTED, _WHOLE = "left:", "expected:", "whole:"
+#: The token by which nobody copies anything.
+NOBODY = "nobody"
 _OVER = "over"
 
 
@@ -76,6 +78,8 @@ class ServerRecord:
         epoch: another one after each change.
         here: how often each partition that is here has moved; `home` among them.
         left: where others have gone to.
+        coming: those that are copied to here, or were by who has died, and by which token: what is here of
+            them may be old. By `NOBODY`, nothing comes any more; '' where all of it was here once.
     """
 
     name: str
@@ -83,6 +87,7 @@ class ServerRecord:
     epoch: bytes
     here: Mapping[str, int] = field(default_factory=dict)
     left: Mapping[str, Left] = field(default_factory=dict)
+    coming: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, answer: Any) -> Self | None:
@@ -99,6 +104,11 @@ class ServerRecord:
             fields.get("epoch", "").encode(),
             {one: int(value) for one, value in fields.items() if _is_place(one) and value.isdecimal()},
             {one.removeprefix(_LEFT): Left.parse(value) for one, value in fields.items() if one.startswith(_LEFT)},
+            {
+                one.partition(":")[2]: value if one.startswith(_EXPECTED) else ""
+                for one, value in fields.items()
+                if one.startswith((_EXPECTED, _WHOLE))
+            },
         )
 
 
@@ -115,12 +125,14 @@ class Assignment:
         gone: places that nobody has yet, as they have just left where they were: the server that each was on, and
             how it has left.
         copies: by places that are elsewhere, the servers that have copies of them left, and how each has left.
+        coming: by servers, the places that were copied there and may still be, and by which token.
     """
 
     servers: Sequence[str]
     claims: Mapping[str, str]
     gone: Mapping[str, tuple[str, Left]] = field(default_factory=dict)
     copies: Mapping[str, Mapping[str, Left]] = field(default_factory=dict)
+    coming: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, names: Sequence[str], records: Records) -> Self:
@@ -143,7 +155,7 @@ class Assignment:
                 if gone.get(place) != (name, left):
                     copies.setdefault(place, {})[name] = left
         here = {place: name for place, (_, name) in claims.items() if place not in gone}
-        return cls(servers, here, gone, copies)
+        return cls(servers, here, gone, copies, {name: one.coming for name, one in found})
 
     def server_of(self, place: str) -> str:
         """The name of the server that a place is on, or belongs to while nobody has it."""
@@ -153,7 +165,8 @@ class Assignment:
 
     def home_of(self, place: str) -> str:
         """The name of the server that a place belongs to which nobody has: one without old copies of it."""
-        return fair(place, [one for one in self.servers if one not in self.copies.get(place, ())] or self.servers)
+        old = {*self.copies.get(place, ()), *(name for name, some in self.coming.items() if place in some)}
+        return fair(place, [one for one in self.servers if one not in old] or self.servers)
 
 
 def moved_on(name: str, records: Records) -> dict[str, Left]:
