@@ -7,11 +7,12 @@ import json
 import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Queue
 from uuid import uuid4
@@ -33,7 +34,7 @@ CHILDREN = 4
 #: Forks after the first requests and without telling Python, as a server that embeds it may do. Each process says
 #: what it has read and drawn.
 FORK_IN_C = """
-import ctypes, json, os, random, sys
+import ctypes, json, os, random, sys, time
 from uuid import uuid4
 from writebehind.celery import FlushPublisher
 from writebehind import connect, load_settings
@@ -61,6 +62,7 @@ pipeline.store._wire._lookout.due = 0.0  # as after a moment: what a child does 
 names = ["parent", "one", "two"]
 fork = ctypes.PyDLL(None).fork
 for name in names[1:]:
+    time.sleep(0.5)  # see `forked_in_c`
     if not fork():
         tell(work(name))
         os._exit(0)
@@ -167,11 +169,28 @@ def test_a_fork_of_which_python_is_not_told(settings, valkey_wire):
     }
     command = [sys.executable, "-c", FORK_IN_C, json.dumps(given)]
 
-    done = subprocess.run(command, check=True, timeout=100, stdout=subprocess.PIPE)
-
-    good, *drawn = zip(*map(json.loads, done.stdout.splitlines()), strict=True)
+    good, *drawn = zip(*map(json.loads, forked_in_c(command)), strict=True)
     assert (True,) * 3 == good
     assert [3, 3, 3] == [len(set(some)) for some in drawn]
+
+
+def forked_in_c(command: Sequence[str]) -> list[bytes]:
+    """Lines that a program prints which forks in C.
+
+    Where a thread waits for the interpreter at that moment, whoever it is, the child hangs in glibc as soon as it
+    has two threads: the condition of CPython's lock counts a waiter that is not there. So nobody has much to do
+    then, and what hangs is tried again.
+    """
+    for _ in range(3):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+            try:
+                printed, _ = process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                continue
+            assert process.returncode == 0
+            return printed.splitlines()
+    pytest.fail("three times a child did not end")
 
 
 def test_a_pool_of_processes_of_a_library_user(pipeline):
