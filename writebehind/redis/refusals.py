@@ -70,9 +70,7 @@ def check_served(answers: Sequence[Any]) -> list[int]:
             continue
         if isinstance(answer, OutOfMemoryError):
             raise RedisFullError from answer
-        if isinstance(answer, NoPermissionError) or _FORBIDDEN.search(str(answer)):
-            raise RedisForbidsError(inner=f"{answer}; {_RIGHTS}") from answer
-        if error := not_now(answer):
+        if error := forbidden(answer) or not_now(answer):
             raise error from answer
         if is_mistyped(answer):
             mistyped.append(at)
@@ -82,6 +80,15 @@ def check_served(answers: Sequence[Any]) -> list[int]:
 def is_mistyped(answer: ResponseError) -> bool:
     """Whether a key holds something else than a command is about."""
     return _MISTYPED in str(answer)
+
+
+def forbidden(answer: Any) -> RedisForbidsError | None:
+    """The error for an answer by which a server does not permit its user a command; `None` for another answer."""
+    if isinstance(answer, NoPermissionError) or (
+        isinstance(answer, ResponseError) and _FORBIDDEN.search(str(answer))
+    ):
+        return RedisForbidsError(inner=f"{answer}; {_RIGHTS}")
+    return None
 
 
 def not_now(answer: Any) -> RedisNotReadyError | None:

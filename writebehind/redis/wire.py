@@ -26,7 +26,7 @@ from writebehind.logs.events import OTHER_HANDS
 from writebehind.redis.connections import Command, Connections, Greeting
 from writebehind.redis.keys import COUNTERS, Layout, View, type_of
 from writebehind.redis.reach import is_away
-from writebehind.redis.refusals import check_served, not_now, raise_refused
+from writebehind.redis.refusals import check_served, forbidden, not_now, raise_refused
 from writebehind.redis.round_trip import RoundTrip, UndecidedError
 from writebehind.redis.scripts import Script, script
 from writebehind.redis.topology.dividing import Dividing
@@ -225,12 +225,22 @@ class Wire:
     def calls_each(self, commands: Sequence[Command]) -> list[Any]:
         """`calls`, with an error as answer of a server that does not answer, or serve it now, while others do.
 
+        The same of one that does not permit a command which others permit.
+
         Raises:
             RedisUnavailableError: none does; or one refuses a command for another reason.
         """
         answers = self.exchange(commands)
         if len(self._servers.known()) > 1:
-            answers = [not_now(one) or one for one in answers]
+            permitted = {
+                one[0]
+                for one, answer in zip(commands, answers, strict=True)
+                if not isinstance(answer, (ResponseError, RedisUnavailableError))
+            }
+            answers = [
+                not_now(answer) or (one[0] in permitted and forbidden(answer)) or answer
+                for one, answer in zip(commands, answers, strict=True)
+            ]
         missing = [one for one in answers if isinstance(one, RedisUnavailableError)]
         if missing and len(missing) == len(answers):
             raise missing[0]

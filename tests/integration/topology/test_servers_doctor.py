@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from tests.integration.topology.test_cluster import by_partition
 from tests.integration.topology.test_servers import on_servers, opened, servers
 from tests.topologies import ask
 from web.app import create_app
@@ -131,3 +134,23 @@ def test_another_list_is_a_failure(on_servers, opened, servers):
     assert (Level.FAILURE, "it lacks c of the servers a, b, c") == (level, told)
     ((level, told),) = found(opened(servers.servers["a"].url))
     assert (Level.FAILURE, "this is server a of a, b, c") == (level, told)
+
+
+@pytest.mark.parametrize("command", ["hgetall", "zcard"])
+def test_what_one_server_forbids_is_for_its_own_partitions(on_servers, servers, command):
+    """The others take writes and serve reads, and `doctor` names the server: all of them were 503."""
+    slow = on_servers.collection("slow")
+    names = by_partition(on_servers)
+    others = [name for at, name in names.items() if on_servers.store.server_of(at) != "b"]
+    b = servers.servers["b"].port
+    ask(b, "ACL", "SETUSER", "default", f"-{command}")
+    try:
+        sample = on_servers.store.load()
+        for name in others:
+            slow.put(name, {"n": 1})
+            assert 1 == slow.get(name)["n"]
+        told = [one.found for one in redis.check(on_servers) if one.level is Level.FAILURE]
+    finally:
+        ask(b, "ACL", "SETUSER", "default", "+@all")
+    assert "" == sample.misfit
+    assert (command == "hgetall") == any("b refuses to say what is on it" in one for one in told)
