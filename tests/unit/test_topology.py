@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import count
 from string import ascii_letters
@@ -13,11 +14,13 @@ from redis.crc import key_slot
 
 from writebehind import load_settings
 from writebehind.redis import keys
+from writebehind.redis.connections import Command
 from writebehind.redis.keys import View, partition_keys
 from writebehind.redis.scripts import digest, steps
 from writebehind.redis.topology.addresses import ManyServers, many_servers, named_servers
-from writebehind.redis.topology.arriving import resignations
+from writebehind.redis.topology.arriving import let_arrive, resignations
 from writebehind.redis.topology.cluster import _slot
+from writebehind.redis.topology.confirming import SOON_MS
 from writebehind.redis.topology.dividing import _routed, _undivided
 from writebehind.redis.topology.guard import guarded
 from writebehind.redis.topology.record import (
@@ -192,6 +195,29 @@ def test_who_lets_go_of_what_is_just_leaving_another_server_has_no_mark_of_it():
     }
     (step,) = resignations("a", records)
     assert ("1", 2, "c/2/over") == step[-3:]
+
+
+class Replicated:
+    """A server with one replica, which answers 1 to each step."""
+
+    name = "a"
+
+    def __init__(self) -> None:
+        self.sent: list[Command] = []
+
+    def exchange(self, commands: Sequence[Command]) -> list[object]:
+        self.sent += commands
+        return [b"connected_slaves:1" if one[0] == "INFO" else 1 for one in commands]
+
+
+@pytest.mark.parametrize(("least", "arrives"), [(0, True), (1, True), (2, False)])
+def test_what_has_left_arrives_once_as_many_replicas_know_as_its_mover_asks_for(least, arrives):
+    """All that goes to one server waits for them together."""
+    source, target = Replicated(), Replicated()
+    left = {place: Left.of("b", 1, f"mark+{least}@term") for place in ("1", "2")}
+    let_arrive(source, target, left)
+    assert [("WAIT", max(least, 1), SOON_MS)] == [one for one in source.sent if one[0] == "WAIT"]
+    assert ["1", "2"] * arrives == [one[7] for one in target.sent]
 
 
 def test_each_step_is_sent_with_the_guard():

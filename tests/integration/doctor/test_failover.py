@@ -90,14 +90,20 @@ def group_of(least: str | None, replicas: int, *, timeout_ms: str | None = None)
 
 
 @pytest.mark.parametrize(
-    ("least", "replicas", "advice"),
-    [("1", 1, "have 2 replicas"), ("0", 1, "have 2 replicas"), ("2", 2, "have 3 replicas"), ("1", 2, None)],
+    ("least", "replicas", "fence", "advice"),
+    [
+        ("1", 1, "1 replica, and min-replicas-to-write 1: no", "have 2 replicas"),
+        ("0", 1, "1 replica, and min-replicas-to-write 0; with 1: no", "have 2 replicas"),
+        ("2", 2, "2 replicas, and min-replicas-to-write 2: no", "have 3 replicas"),
+        ("1", 2, "", None),
+    ],
 )
-def test_a_failover_after_which_nothing_is_written(least, replicas, advice):
+def test_a_failover_after_which_nothing_is_written(least, replicas, fence, advice):
     """As many replicas as it takes writes with are one too few: one of them becomes the primary."""
     told = [*failover.fence(group_of(least, replicas), 1, None)]
     spare = [one for one in told if "no writes after a failover" in one.found]
     assert ([(Level.WARNING, advice)] if advice else []) == [(one.level, one.advice) for one in spare]
+    assert all(fence in one.found for one in spare)
 
 
 def test_the_lag_of_a_cluster(fit, monkeypatch):

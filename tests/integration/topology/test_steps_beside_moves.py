@@ -11,6 +11,7 @@ from tests.integration.topology.test_servers import opened, servers
 from tests.waiting import wait_until
 from writebehind.errors import RedisUnavailableError
 from writebehind.operations.rebalance import rebalance
+from writebehind.redis import keys
 from writebehind.redis.store import Store
 from writebehind.redis.topology import moving
 from writebehind.redis.topology.guard import HOME
@@ -63,6 +64,21 @@ def test_an_increment_that_lets_a_partition_arrive_counts_once(two, opened, serv
     slow.increment(documents[going], {"n": 1})
 
     assert ([going], 2) == (left, slow.get(documents[going])["n"])
+
+
+def test_a_partition_arrives_while_another_server_is_away(two, opened, servers, monkeypatch):
+    """Neither of the two servers that it is about."""
+    stale = opened(servers.url)
+    documents, slow = write(stale, 1), stale.collection("slow")
+    going = leave(two, monkeypatch)
+    source = next(name for name in "ab" if servers.ask(name, "HEXISTS", keys.SERVER, f"left:{going}"))
+    away = servers.servers["b" if source == "a" else "a"]
+    away.kill()
+    try:
+        slow.put(documents[going], {"n": 2})
+    finally:
+        away.start()
+    assert b"1" == servers.ask("c", "HGET", keys.SERVER, str(going))
 
 
 def test_increments_beside_moves_count_once(two, opened, servers):

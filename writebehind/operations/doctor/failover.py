@@ -100,7 +100,7 @@ def fence(group: Group, replicas: int, down_ms: int | None) -> Iterator[Finding]
     if least is None:
         yield ok(_FENCE, f"{server}unknown, as CONFIG GET is refused")
         return
-    judged = (_spare(group, int(least or 0) or replicas), _limit(group, replicas, down_ms), _reads_old(group))
+    judged = (_spare(group, replicas), _limit(group, replicas, down_ms), _reads_old(group))
     if wrong := [replace(one, found=f"{server}{one.found}") for one in judged if one]:
         yield from wrong
     else:
@@ -135,14 +135,17 @@ def _limit(group: Group, replicas: int, down_ms: int | None) -> Finding | None:
     return None
 
 
-def _spare(group: Group, least: int) -> Finding | None:
+def _spare(group: Group, replicas: int) -> Finding | None:
     """Too few replicas for a failover: one of them becomes the primary, and has the others only."""
+    is_set = group.config[_MIN_REPLICAS] not in {"", "0"}
+    least = int(group.config[_MIN_REPLICAS] or 0) if is_set else replicas
     if least != len(group.replicas):
         return None
+    fence = f"{_MIN_REPLICAS} {least}" if is_set else f"{_MIN_REPLICAS} 0; with {least}"
     return warning(
         _FENCE,
-        f"{counted(least, 'replica')}, and {_MIN_REPLICAS} {least}: no writes after a failover until the former "
-        "primary, or another replica, is there",
+        f"{counted(least, 'replica')}, and {fence}: no writes after a failover until the former primary, or "
+        "another replica, is there",
         f"have {counted(least + 1, 'replica')}",
     )
 

@@ -4,7 +4,7 @@
 --
 -- KEYS  1 server  2 frozen
 -- ARGV  1 partition, or home  2 the token of whoever has copied it  3 where it goes, how often it has moved then, and the
---       mark by which it arrives  4 for how long it stays frozen, ms
+--       mark by which it arrives, with how many replicas its mover asks for behind a `+`  4 for how long it stays frozen, ms
 -- Returns 1, or 0 when something may have changed meanwhile
 if redis.call('GET', KEYS[2]) ~= ARGV[2] then
   return 0

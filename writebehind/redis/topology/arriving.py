@@ -70,12 +70,23 @@ def has_left(source: Connections, place: str, left: Left, least: int = 0) -> boo
 
     Raises as `settle`.
     """
-    standing = Standing.of(source, least)
-    step = _step(_CONFIRM_LEFT, (SERVER, frozen_key(place)), (place, left.text))
-    answers = asked(source, [step, *standing.wait(SOON_MS)])
+    standing = Standing.of(source, max(least, left.least))
+    answers = asked(source, [_confirmation(place, left), *standing.wait(SOON_MS)])
     if not answers[0]:
         return None
     return answers[0] != _FROZEN and standing.is_confirmed(answers)
+
+
+def let_arrive(source: Connections, target: Connections, places: Mapping[str, Left]) -> None:
+    """Let places be where they go, as far as replicas have that they left: as many as their mover asks for.
+
+    Raises as `settle`.
+    """
+    standing = Standing.of(source, max(one.least for one in places.values()))
+    answers = asked(source, [*(_confirmation(*one) for one in places.items()), *standing.wait(SOON_MS)])
+    left = [place for place, answer in zip(places, answers, strict=False) if answer and answer != _FROZEN]
+    if left and standing.is_confirmed(answers):
+        asked(target, [_arrival(place, places[place]) for place in left])
 
 
 def resignations(name: str, records: Records) -> list[Command]:
@@ -145,7 +156,7 @@ def _see_confirmed(source: Connections, target: Connections, places: Mapping[str
             "see that it writes an append-only file, and start this again"
         )
     if not are_on_theirs:
-        lefts = [_step(_CONFIRM_LEFT, (SERVER, frozen_key(one)), (one, of.text)) for one, of in places.items()]
+        lefts = [_confirmation(*one) for one in places.items()]
         if own.replicas and all(_on_disks(source, own, lefts)):
             raise MoveError(
                 f"the disks of replicas of server {target.name} do not confirm what it was sent, and those of "
@@ -226,6 +237,10 @@ def prefix_of(place: str) -> str:
 def is_of(key: bytes, place: str) -> bool:
     """Whether a key belongs to a place, and goes with it."""
     return place_of(key.decode(errors="replace")) == place and key != SERVER.encode()
+
+
+def _confirmation(place: str, left: Left) -> Command:
+    return _step(_CONFIRM_LEFT, (SERVER, frozen_key(place)), (place, left.text))
 
 
 def _arrival(place: str, left: Left) -> Command:

@@ -78,9 +78,9 @@ class Standing:
         )
 
 
-def see_recorded(server: Connections, key: str) -> None:
+def see_recorded(server: Connections, key: str, standing: Standing | None = None) -> None:
     """See that replicas of a server have what stands at a key. Raises as `see_keeping_up`."""
-    see_keeping_up(server, Standing.of(server), ("EVAL", _VALUE_AGAIN, 1, key))
+    see_keeping_up(server, standing or Standing.of(server), ("EVAL", _VALUE_AGAIN, 1, key))
 
 
 def see_keeping_up(server: Connections, standing: Standing, again: Command = NAME_AGAIN) -> None:

@@ -154,7 +154,7 @@ class Move:
             raise MoveError(
                 f"partition {self._place} is no more on server {self._source.name}, or somebody moves it"
             )
-        left = Left.of(self._target.name, self._moves, f"{uuid4().hex}@{standing.term}")
+        left = Left.of(self._target.name, self._moves, f"{uuid4().hex}+{self._least}@{standing.term}")
         try:
             keys = changed.until(self._frozen.encode(), TOLD_WITHIN_S)
             if keys is None:

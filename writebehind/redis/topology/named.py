@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from writebehind.plurals import counted
 from writebehind.redis.connections import Ask, Command, Connections, Greeting, Sent
 from writebehind.redis.keys import SERVER
 from writebehind.redis.succession import Term
-from writebehind.redis.topology.arriving import arrive, has_left, resignations
+from writebehind.redis.topology.arriving import let_arrive, resignations
 from writebehind.redis.topology.guard import CHECK, HOME, UNRECORDED, guarded, place_of, reads
 from writebehind.redis.topology.record import Assignment, Left, MoveError, Records, ServerRecord
 from writebehind.redis.topology.routing import Answered, Several, Then, Way, exchange_at, in_order, key_of
@@ -77,6 +78,7 @@ class Named(Several):
             one.share = partial(self._share, name)
         self._timeout_s = timeout_s
         self._lock = forks.lock()
+        self._arriving = forks.lock()
         self._greeting: Greeting | None = None
         #: Whether a thread is greeting a server whose primary is another one than before.
         self._meeting = threading.local()
@@ -137,6 +139,7 @@ class Named(Several):
                     answers[at] = self._late(answers[at])
                 break
             before, known = known, self._learn(known)
+            self._let_arrive(known.gone)
             if unrecorded := [at for at in again if _is_unrecorded(answers[at])]:
                 known = self._recorded(known, answers, unrecorded)
                 again = [at for at in again if at in doubtful or isinstance(answers[at], TryAgainError)]
@@ -234,7 +237,7 @@ class Named(Several):
 
     def look_again(self) -> None:
         """As `Servers` says."""
-        self._learn(self._map)
+        self._let_arrive(self._learn(self._map).gone)
 
     def _known(self) -> _Map:
         """The map as it was read last. Raises as `exchange`, where it was not read yet."""
@@ -260,7 +263,6 @@ class Named(Several):
                 self._map = _Map(self._all, records)
                 if not any(isinstance(one, Exception) for one in answers):
                     self._let_go(records)
-                    self._let_arrive(self._map.gone)
             return self._map
 
     def _let_go(self, records: Records) -> None:
@@ -273,14 +275,22 @@ class Named(Several):
                     continue
 
     def _let_arrive(self, gone: Mapping[str, tuple[str, Left]]) -> None:
-        """Let places be where they have gone to: who moved them may have died just before it did so."""
+        """Let places be where they have gone to: who moved them may have died just before it did so.
+
+        One thread does, and no other waits for it: each looks again.
+        """
+        ways: dict[tuple[str, str], dict[str, Left]] = {}
         for place, (name, left) in gone.items():
             if left.mark and left.server in self._all:
-                try:
-                    if has_left(self._all[name], place, left):
-                        arrive(self._all[left.server], place, left)
-                except (MoveError, RedisUnavailableError):
-                    continue
+                ways.setdefault((name, left.server), {})[place] = left
+        if not ways or not self._arriving.acquire(blocking=False):
+            return
+        try:
+            for (source, target), places in ways.items():
+                with suppress(MoveError, RedisUnavailableError):  # whatever others are away
+                    let_arrive(self._all[source], self._all[target], places)
+        finally:
+            self._arriving.release()
 
 
 def _records_of(servers: Sequence[NamedServer]) -> dict[str, ServerRecord | Exception | None]:

@@ -59,6 +59,13 @@ class Left:
         return cls(server, moves, mark, f"{server}/{moves}/{mark}")
 
     @property
+    def least(self) -> int:
+        """The number of replicas that have to confirm at least, where a server has any, as its mover says."""
+        _, _, rest = self.mark.partition("+")
+        number, _, _ = rest.partition("@")
+        return int(number) if number.isdecimal() else 0
+
+    @property
     def is_over(self) -> bool:
         """Whether it is elsewhere for certain: it never comes back by the copies that are left."""
         return self.mark == _OVER

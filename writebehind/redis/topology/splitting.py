@@ -20,7 +20,7 @@ from writebehind.redis.keys import Named, View, partition_keys
 from writebehind.redis.letters import RawLetter
 from writebehind.redis.scripts import script
 from writebehind.redis.topology.arriving import scanned
-from writebehind.redis.topology.confirming import SOON_MS, Standing, asked
+from writebehind.redis.topology.confirming import SOON_MS, Standing, asked, see_recorded
 from writebehind.redis.topology.guard import frozen_key
 from writebehind.redis.topology.invalidations import Invalidations
 from writebehind.redis.topology.moving import (
@@ -179,7 +179,10 @@ class Splitting:
         return True
 
     def _divide(self, freeze: str, standing: Standing) -> bool:
-        """Mark it as divided, and see that replicas have that: else what comes to new ones could be lost."""
+        """Mark it as divided, and see that replicas have that: else what comes to new ones could be lost.
+
+        If it is too late to take that back, as others may act on it, it is waited for. Raises as `run`.
+        """
         of = self._of
         step: Command = (
             *("EVAL", _DIVIDE.source, 6, self._frozen, of.divided, of.lease, of.scheduled, of.leaving, of.clock),
@@ -189,7 +192,9 @@ class Splitting:
         is_divided = bool(answers[0])
         if is_divided and not standing.is_confirmed(answers):
             taken_back = ("EVAL", _TAKE_BACK.source, 3, self._frozen, of.divided, of.leaving, freeze)
-            return not asked(self._source, [taken_back])[0]
+            if asked(self._source, [taken_back])[0]:
+                return False
+            see_recorded(self._source, of.divided, standing)
         return is_divided
 
     def _thaw(self, freeze: str) -> None:

@@ -10,10 +10,12 @@ from tests.integration.topology.growth.conftest import AFTER, read, write
 from tests.integration.topology.test_terms import cut_off
 from tests.topologies import Watched
 from tests.waiting import wait_until
+from writebehind.local.embedded import LOOPBACK
 from writebehind.operations.growth import grow
 from writebehind.operations.repartition import repartition
 from writebehind.redis import keys
-from writebehind.redis.topology import confirming
+from writebehind.redis.keys import partition_keys
+from writebehind.redis.topology import confirming, splitting
 from writebehind.redis.topology.confirming import Standing
 from writebehind.redis.topology.record import MoveError
 
@@ -62,6 +64,33 @@ def test_no_mark_is_gone_by_that_a_replica_lacks(pair, process, monkeypatch):
         grow(process(redis_url=primary.url), AFTER)
     assert [] == primary.ask("KEYS", "wb:{*}:divided")
     assert {1} == read(one)
+
+
+def test_a_mark_that_cannot_be_taken_back_is_waited_for(pair, process, monkeypatch):
+    """The freeze is over before the replica has it: others may have acted on it, so it stays."""
+    primary, replica = pair
+    one = process(redis_url=primary.url)
+    one.store.check()
+    write(one, 1)
+    divide, divided = splitting.Splitting._divide, []
+
+    def cut(self, freeze, standing):
+        if not divided:
+            cut_off(primary, replica)
+        divided.append(self._partition)
+        return divide(self, freeze, standing)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(splitting, "SOON_MS", 2 * splitting.FREEZE_MS)
+        patched.setattr(splitting.Splitting, "_divide", cut)
+        with pytest.raises(MoveError, match="replicas of Redis do not confirm"):
+            grow(process(redis_url=primary.url), AFTER)
+    assert [0] == divided
+    assert [partition_keys(0).divided.encode()] == primary.ask("KEYS", "wb:{*}:divided")
+    replica.ask("REPLICAOF", LOOPBACK, primary.port)
+    wait_until(lambda: primary.ask("WAIT", 1, 100) == 1, "the replica", 30)
+    grow(process(redis_url=primary.url), AFTER)
+    assert {1} == read(process(redis_url=primary.url, partitions=AFTER))
 
 
 def test_copies_that_went_to_a_former_primary_are_not_relied_on(one):

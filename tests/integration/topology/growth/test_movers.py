@@ -26,7 +26,7 @@ from writebehind.operations.growth import grow
 from writebehind.redis.commits import CommitRequest
 from writebehind.redis.keys import View, partition_keys
 from writebehind.redis.shared.partition_count import Division, PartitionCount
-from writebehind.redis.topology import growing, splitting
+from writebehind.redis.topology import confirming, growing, splitting
 from writebehind.redis.topology.guard import frozen_key
 from writebehind.redis.topology.record import MoveError
 from writebehind.redis.topology.splitting import Splitting
@@ -236,5 +236,8 @@ def test_a_division_that_replicas_do_not_have_is_taken_back(one, process, monkey
     with monkeypatch.context() as patch:
         patch.setattr(splitting.Standing, "of", with_a_replica)
         patch.setattr(splitting, "asked", late)
-        assert BEFORE == grow(process(), AFTER).divided
+        patch.setattr(confirming, "_TRIES", 1)
+        with pytest.raises(MoveError, match="replicas of Redis do not confirm"):
+            grow(process(), AFTER)
+    assert 1 == len(one.store._wire.call("KEYS", "wb:{*}:divided"))
     assert {1} == read(one)
