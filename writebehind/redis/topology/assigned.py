@@ -42,7 +42,7 @@ class Assigned:
         return parsed(self.answers())
 
     def answers(self) -> dict[str, Any]:
-        """What each server says of its record, for `parsed`; errors too. Raises as `records`."""
+        """The answer of each server about its record, for `parsed`; errors too. Raises as `records`."""
         return {name: one for name, (one,) in self._wire.on_each([("HGETALL", keys.SERVER)]).items()}
 
     def check(self) -> None:
