@@ -157,7 +157,7 @@ def _divide(
     """Divide what is not divided yet; how many partitions, and for how long one was frozen at most, seconds."""
     store, token = pipeline.store, uuid4().hex
     view = store.layout.view
-    store.growing.expect(view, token)
+    unmarked = store.growing.expect(view, token)
     count, longest_s = 0, 0.0
     for partition in range(view.partitions):
         copied = 0
@@ -170,13 +170,18 @@ def _divide(
 
         note(0)
         splitting = store.growing.splitting(partition, view, token, note, pipeline.settings.confirm_replicas or 0)
-        is_new = partition not in view.divided
+        is_new = partition not in view.divided | unmarked
+        if partition in unmarked:
+            store.growing.mark(partition, view)
+            store.division.follow()
         if is_new:
             longest_s = max(longest_s, splitting.run())
             count += 1
             store.division.follow()  # as the others do
-        if is_new or store.growing.is_left(partition):
+        is_left = is_new or store.growing.is_left(partition)
+        if is_left:
             splitting.clean(thoroughly=not is_new)
+        if is_left or partition in unmarked:
             store.letters.recount(partition, repair=True)
             pipeline.maintenance.hand_over([partition, *new_partitions(partition, view)])
     report(Growth(view.partitions, view.partitions))

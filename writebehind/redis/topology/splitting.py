@@ -51,6 +51,8 @@ _BY_MEMBER = {
 }
 #: Keys that each new partition gets a copy of. It has receipts of others too, until they are over.
 _WHOLE = ("clock", "term", "lapses", "stepped", "heat", "receipts", "receipts_at")
+#: What stands in the place of a token in a new partition that is in use: nobody fills it from nothing any more.
+IN_USE = "in use"
 #: Members that are sent in one command.
 _AT_ONCE = 500
 
@@ -135,7 +137,7 @@ class Splitting:
                 for fields in slices(left, _AT_ONCE):
                     asked(self._source, [(take, getattr(self._of, name), *fields)])
         for partition, server in self._servers.items():
-            asked(server, [("DEL", partition_keys(partition).arriving)])
+            asked(server, [("SET", partition_keys(partition).arriving, IN_USE)])
         asked(self._source, [("DEL", self._of.leaving)])
 
     def _catch_up(self, changed: Invalidations) -> None:
@@ -161,6 +163,7 @@ class Splitting:
             self._copy_members()
             self._report(0)
             if self._have_all(standings) and self._divide(freeze, standings[self._source]):
+                self._note_use()
                 return time.monotonic() - began
             return 0.0
         finally:
@@ -196,6 +199,11 @@ class Splitting:
                 return False
             see_recorded(self._source, of.divided, standing)
         return is_divided
+
+    def _note_use(self) -> None:
+        """Note in new partitions that they are in use: the mark of the old one may get lost with its server."""
+        for partition, server in self._servers.items():
+            receive(partition, server, [("SET", partition_keys(partition).arriving, IN_USE)], self._token)
 
     def _thaw(self, freeze: str) -> None:
         """Let everything go on. If that fails, it does so in a moment."""

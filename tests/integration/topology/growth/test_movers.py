@@ -241,3 +241,34 @@ def test_a_division_that_replicas_do_not_have_is_taken_back(one, process, monkey
             grow(process(), AFTER)
     assert 1 == len(one.store._wire.call("KEYS", "wb:{*}:divided"))
     assert {1} == read(one)
+
+
+def test_what_new_partitions_have_stays_where_the_mark_of_the_old_one_is_lost(halfway, process, mongo_client):
+    """As with the node that it was on: what others have acknowledged is not taken for copies that are left."""
+    write(halfway, 2)
+    wire = halfway.store._wire
+    wire.call("DEL", *wire.call("KEYS", "wb:{0}:*"))
+    kept = [each for each in names() if View(AFTER).number(f"slow/s:{each}") != 0]
+    again, *others = [each for each in kept if View(BEFORE).number(f"slow/s:{each}") == 0]
+    later = process()
+    write(later, 3, [again])
+    assert later.collection("slow").get(others[0]) is None  # nothing says where it is
+
+    grow(process(), AFTER)
+    slow = process(partitions=AFTER).collection("slow")
+    assert {2} == {slow.get(each)["n"] for each in others}
+    drain(process(partitions=AFTER), timeout_s=30)
+    expected = {each: 3 if each == again else 2 for each in kept}
+    assert expected == {each: slow.get(each)["n"] for each in kept}
+    found = mongo_client[halfway.settings.mongodb_database]["slow"].find({"_id": {"$in": kept}})
+    assert expected == {each["_id"]: each["n"] for each in found}
+
+
+def test_partitions_that_are_divided_are_noted_as_in_use(halfway, process):
+    """Also those of a mover of a former release, or of one that died before it could."""
+    wire, new = halfway.store._wire, [partition_keys(at).arriving for at in range(BEFORE, AFTER, BEFORE)]
+    assert {b"in use"} == {wire.call("GET", one) for one in new}
+    for one in new:
+        wire.call("DEL", one)
+    grow(process(), AFTER)
+    assert {b"in use"} == {wire.call("GET", partition_keys(at).arriving) for at in range(BEFORE, AFTER)}
