@@ -10,7 +10,7 @@ from writebehind.errors import WritebehindError
 from writebehind.pipeline import Pipeline
 from writebehind.plurals import counted
 from writebehind.redis.keys import Named, family
-from writebehind.redis.shared.load_sample import SAMPLE_EVERY_S
+from writebehind.redis.shared.load_sample import MOST_TIMES, SAMPLE_EVERY_S
 from writebehind.redis.shared.workers import WORKER_LIFE_MS
 from writebehind.redis.store import Store
 
@@ -89,7 +89,8 @@ def refuse_unless_idle(store: Store) -> None:
 
 def wait_for_forgotten(pipeline: Pipeline) -> None:
     """Wait until no process acts any more on a record that it has looked at before it was changed."""
-    time.sleep(forgotten_after_s(pipeline, SAMPLE_EVERY_S))
+    times = MOST_TIMES if pipeline.store.has_several else 1
+    time.sleep(forgotten_after_s(pipeline, SAMPLE_EVERY_S * times))
 
 
 def forgotten_after_s(pipeline: Pipeline, look_every_s: float) -> float:

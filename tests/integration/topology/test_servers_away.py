@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ from writebehind.redis.topology.opening import open_servers
 
 PARTITIONS = 16
 TIMEOUT_MS = 500
+#: How often the figures of all servers are asked for where that is looked at, seconds.
+EVERY_S = 0.4
 #: The first server, which has what belongs to no partition; and another one.
 HOME, OTHER = "a", "c"
 #: Figures that only the first one knows.
@@ -244,3 +247,19 @@ def test_the_others_are_drained(away: Away):
     assert f"server {away.name} does not answer" in drained.reason
     ended = away.run("drain")
     assert (1, True) == (ended.exit_code, f"server {away.name} does not answer" in ended.stderr)
+
+
+def test_nobody_waits_for_it_who_writes_elsewhere(away: Away, monkeypatch):
+    """The figures of all servers are asked for by no request, as long as there are some that are not old."""
+    monkeypatch.setattr("writebehind.redis.shared.load_sample.SAMPLE_EVERY_S", EVERY_S)
+    users, sampler = away.pipeline.collection("users"), away.pipeline._sampler
+    names = [name for at, name in names_in(away.pipeline, "p").items() if at not in away.lost]
+    wait_until(lambda: sampler.look().away, "it to be known as away", 30)
+    taken, longest_s, until = sampler._taken, 0.0, time.monotonic() + 10 * EVERY_S
+    while time.monotonic() < until:
+        for name in names:
+            began = time.monotonic()
+            users.put(name, {"n": 1})
+            longest_s = max(longest_s, time.monotonic() - began)
+    assert longest_s < TIMEOUT_MS / 1000
+    assert sampler._taken > taken

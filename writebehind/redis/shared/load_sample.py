@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +32,8 @@ from writebehind.sequences import grouped
 
 #: How old a sample may be, seconds.
 SAMPLE_EVERY_S = 1.0
+#: One of several servers may be so many times as old: a thread takes the next one meanwhile, which may wait.
+MOST_TIMES = 5
 #: Part of its maxmemory that Redis uses when it is full. It evicts a little more than it needs.
 NEARLY_ALL = 0.97
 #: Part from which the rest is for what is hot: less by what may be filled before the next sample.
@@ -176,7 +180,11 @@ class LoadSample:
 
 
 class Sampler:
-    """Takes a sample when the last one is too old. Safe to share between threads."""
+    """Takes a sample when the last one is too old. Safe to share between threads.
+
+    Of several servers one may hang, and each sample asks all: a thread takes the next one while requests go by the
+    last, unless nobody has wanted one for long.
+    """
 
     def __init__(self, take: Callable[[], LoadSample], also: Callable[[LoadSample], object]) -> None:
         """Take samples by `Store.load`, from the first look on, and do something `also` with each."""
@@ -184,21 +192,43 @@ class Sampler:
         self._also = also
         self._lock = forks.lock()
         self._vitals: LoadSample | None = None
-        self._taken = 0.0
+        self._taken = self._begun = 0.0
 
     def is_fresh(self) -> bool:
         """Whether the latest sample is as new as `look` wants it, which waits for a new one else."""
-        return self._vitals is not None and time.monotonic() - self._taken < SAMPLE_EVERY_S
+        return self._vitals is not None and time.monotonic() - self._taken < _most_s(self._vitals)
 
     def look(self) -> LoadSample:
         """The latest sample. One caller a second waits for a new one, and the others never, nor who may not.
 
+        Of several servers nobody waits unless it is `MOST_TIMES` as old.
+
         Raises:
             RedisUnavailableError: Redis does not answer.
         """
-        vitals = self._vitals
-        if vitals is not None and (time.monotonic() - self._taken < SAMPLE_EVERY_S or not may_wait()):
+        vitals, age_s = self._vitals, time.monotonic() - self._taken
+        if vitals is not None and (age_s < SAMPLE_EVERY_S or not may_wait()):
             return vitals
+        if vitals is not None and age_s < _most_s(vitals):
+            self._begin()
+            return vitals
+        return self._sampled(vitals)
+
+    def _begin(self) -> None:
+        """Have a thread take a sample, unless one was begun just now."""
+        now = time.monotonic()
+        if now - self._begun < SAMPLE_EVERY_S:
+            return
+        self._begun = now
+        with suppress(RuntimeError):  # there is no thread to be had: then somebody waits for it later
+            threading.Thread(target=self._run, name="load-sample", daemon=True).start()
+
+    def _run(self) -> None:
+        with suppress(RedisUnavailableError):  # whoever needs it next finds out the same, and says it
+            self._sampled(self._vitals)
+
+    def _sampled(self, vitals: LoadSample | None) -> LoadSample:
+        """A new sample in the place of this one, or the same while somebody else takes one. Raises as `look`."""
         if not self._lock.acquire(blocking=vitals is None):
             return vitals  # type: ignore[return-value]  # it blocks while there is none
         try:
@@ -209,6 +239,11 @@ class Sampler:
             return self._vitals
         finally:
             self._lock.release()
+
+
+def _most_s(vitals: LoadSample) -> float:
+    """The age of a sample from which somebody waits for the next one, seconds."""
+    return SAMPLE_EVERY_S * (MOST_TIMES if vitals.servers else 1)
 
 
 def take(
