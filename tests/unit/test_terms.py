@@ -10,9 +10,10 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 
 from writebehind.redis.connections import Command
 from writebehind.redis.keys import Layout
+from writebehind.redis.scripts import script
 from writebehind.redis.succession import Term
 from writebehind.redis.terms import Terms
-from writebehind.redis.topology.guard import UNRECORDED
+from writebehind.redis.topology.guard import UNRECORDED, guarded
 
 INFO = b"role:master\r\nmaster_replid:%s\r\nmaster_replid2:%s\r\n" % (b"b" * 40, b"a" * 40)
 PARTITIONS = 4
@@ -30,11 +31,11 @@ class Node:
         return [self._answer(*one) for one in commands]
 
     def greeted(self, terms: Terms) -> Term | None:
-        """The term as a connection sees to it."""
-        term = terms.greet(self.ask)
-        if term is not None and term.met is not None:
+        """The term as a connection sees to it, if everything may be sent over that."""
+        term, is_kept, instead = terms.greet(self.ask)
+        if term.met is not None:
             term.met()
-        return term and term._replace(met=None)
+        return term._replace(met=None) if is_kept and instead is None else None
 
     def _answer(self, name: str, *arguments: Any) -> object:
         if name != "EVALSHA":
@@ -109,6 +110,27 @@ def test_a_primary_that_takes_no_writes_is_not_met(terms, met, answer):
     node.answers.clear()
     assert Term("b" * 40, "a" * 40) == node.greeted(terms)
     assert "met b: [0, 1, 2, 3]" == met[-1]
+
+
+def test_nothing_is_written_where_versions_have_not_leapt(terms):
+    """The refusal of the leap is the answer, whether or not the server would take the write by then."""
+    refused = ResponseError("NOREPLICAS Not enough good replicas to write.")
+    instead = terms.greet(Node({1: refused}).ask).instead
+    commit, look = (("EVALSHA", script(one).sha1, 1, "wb:{1}:pending") for one in ("commit", "list_unsettled"))
+    assert instead is not None
+    assert refused is instead(commit) is instead(guarded(commit)) is instead(("SET", "wb:{1}:clock", 1))
+    sent = (look, guarded(look), ("GET", "wb:{1}:clock"), ("SET", "wb:{2}:clock", 1), ("SET", "wb:server", 1))
+    assert [None] * 5 == [instead(one) for one in sent]
+
+
+def test_a_replica_of_a_cluster_is_asked_where_the_primary_is(met):
+    """It may be the primary by the time a write comes, and versions have not leapt then."""
+    terms = Terms(Layout(PARTITIONS), "shop", is_cluster=True)
+    _, is_kept, instead = terms.greet(lambda _: [b"role:slave\r\n"])
+    assert not is_kept
+    assert instead is not None
+    assert ("EXISTS", "wb:{1}:clock") == instead(("SET", "wb:{1}:clock", 1))
+    assert [None, None] == [instead(one) for one in (("GET", "wb:{1}:clock"), ("ASKING",))]
 
 
 def test_a_server_of_which_nobody_knows_what_it_has_is_asked_again(terms, met):

@@ -193,7 +193,7 @@ def test_who_lets_go_of_what_is_just_leaving_another_server_has_no_mark_of_it():
         "b": ServerRecord("b", ("a", "b", "c"), b"2", {}, {"1": Left.of("c", 2, "mark")}),
         "c": ServerRecord("c", ("a", "b", "c"), b"3"),
     }
-    (step,) = resignations("a", records)
+    (step,) = resignations("a", records).values()
     assert ("1", 2, "c/2/over") == step[-3:]
 
 

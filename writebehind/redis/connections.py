@@ -15,7 +15,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
 from hiredis import pack_command
@@ -57,11 +57,30 @@ log = logging.getLogger(__name__)
 Command = Sequence[Any]
 #: Sends commands over a connection, and returns their answers; a `ResponseError` of one that is refused.
 Ask = Callable[[Sequence[Command]], list[Any]]
-#: Sees to a server over a connection, before that is used: takes what sends commands over it, and returns the term
-#: of the primary that it leads to; `None` where the connection may not be kept.
-Greeting = Callable[[Ask], Term | None]
-#: A connection over which commands were sent, when, by the steady clock, and how many.
-Sent = tuple[Any, float, int]
+#: Says of a command what takes its place: an error that is its answer, with which it is not sent; another command,
+#: which only reads and is refused as this one would be; `None` where it is sent as it is.
+Instead = Callable[[Command], "Exception | Command | None"]
+
+
+class Greeted(NamedTuple):
+    """Outcome of a greeting, by which a connection is used. Where it is to wait, the greeting raises an error.
+
+    Attributes:
+        term: of the primary that it leads to; an empty one where that is not known.
+        is_kept: whether it may be used again; else it is used once.
+        instead: what may not be sent over it; a connection for which there is such a thing is not kept.
+    """
+
+    term: Term = Term()
+    is_kept: bool = True
+    instead: Instead | None = None
+
+
+#: Sees to a server over a connection, before that is used: takes what sends commands over it.
+Greeting = Callable[[Ask], Greeted]
+#: A connection over which commands were sent; when, by the steady clock; how many; and what takes the place of
+#: some of them, if anything.
+Sent = tuple[Any, float, int, "_Held | None"]
 
 #: A connection that was used so lately is not looked at again before it is used, seconds.
 CERTAIN_S = 0.1
@@ -190,10 +209,11 @@ class Connections:
         self._pool = pool
         #: Connections, each with the time since when it has been idle.
         self._idle: deque[tuple[Any, float]] = deque()
-        #: What greets the server over each connection; when it did so; and those that are used once, as it says.
+        #: What greets the server over each connection; when it did so; and those that are used once, as it says,
+        #: with what may not be sent over them.
         self.greeting: Greeting | None = None
         self._greeted: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
-        self._passing: WeakSet[Any] = WeakSet()
+        self._passing: WeakKeyDictionary[Any, Instead | None] = WeakKeyDictionary()
         self._succession = Succession()
         #: All that were opened, also those in use.
         self._opened: WeakSet[Any] = WeakSet()
@@ -228,17 +248,21 @@ class Connections:
         connection = None
         try:
             connection = self._take()
+            held = None
+            if self._passing and (instead := self._passing.get(connection)) is not None:
+                held = _Held(commands, instead)
+                commands = held.left
             # One buffer, so that it is one system call; packed by hiredis itself, at a third of redis-py's cost.
             packed = b"".join([pack_command(tuple(command)) for command in commands])
             connection.send_packed_command([packed], check_health=False)
         except BaseException as error:
             self._failed(connection, began, error)
             raise
-        return connection, began, len(commands)
+        return connection, began, len(commands), held
 
     def answers(self, sent: Sent) -> list[Any]:
         """The answers to what was sent, which is to be called once for each `send`. Raises as `exchange`."""
-        connection, began, count = sent
+        connection, began, count, held = sent
         try:
             answers = [_answer(connection) for _ in range(count)]
         except BaseException as error:
@@ -250,7 +274,7 @@ class Connections:
             self._idle.append((connection, time.monotonic()))
         self._paused_until = 0.0
         self.answered()
-        return answers
+        return answers if held is None else held.answers(answers)
 
     def _lacking(self, advice: str) -> str:
         """The part that is not served while it is away, and advice, for the log."""
@@ -366,6 +390,10 @@ class Connections:
         """The latest term of the primary that was met; '' where none is known."""
         return self._succession.latest
 
+    def greet_again(self) -> None:
+        """Have the server greeted over each connection before that is used the next time."""
+        self._succession.since = time.monotonic()
+
     def close(self) -> None:
         """Close the idle connections. Others are opened when they are needed."""
         while self._idle:
@@ -416,14 +444,15 @@ class Connections:
         if self.greeting is None:
             return
         try:
-            term = self.greeting(lambda commands: self.over(connection, commands))
+            term, is_kept, instead = self.greeting(lambda commands: self.over(connection, commands))
         except BaseException:
             connection.disconnect()
             raise
-        if term is None or (term.id and not self._succession.is_latest(term)):
-            self._passing.add(connection)
+        is_latest = not term.id or self._succession.is_latest(term)
+        if not (is_latest and is_kept and instead is None):
+            self._passing[connection] = instead
         self._greeted[connection] = time.monotonic()
-        if term is not None and term.met is not None:
+        if term.met is not None:
             term.met()
 
     def over(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
@@ -454,6 +483,34 @@ class Connections:
                 raise paused
             if self._paused_until:
                 self._paused_until = now + PAUSE_S
+
+
+class _Held:
+    """Commands of which some may not be sent over a connection.
+
+    Attributes:
+        left: what is sent.
+    """
+
+    def __init__(self, commands: Sequence[Command], instead: Instead) -> None:
+        """Ask of each what takes its place."""
+        self._instead = [instead(one) for one in commands]
+        self.left: list[Command] = []
+        for command, other in zip(commands, self._instead, strict=True):
+            if not isinstance(other, Exception):
+                self.left.append(command if other is None else other)
+
+    def answers(self, answers: Sequence[Any]) -> list[Any]:
+        """The answers to all commands, from those to what was sent."""
+        found = iter(answers)
+        return [other if isinstance(other, Exception) else _own(other, next(found)) for other in self._instead]
+
+
+def _own(other: Command | None, answer: Any) -> Any:
+    """The answer to a command, by that to what was sent in its place, if anything."""
+    if other is None or isinstance(answer, ResponseError):
+        return answer
+    return TryAgainError("it has just become the primary")  # nothing was done there
 
 
 def _logged(error: RedisUnavailableError) -> RedisUnavailableError:

@@ -7,23 +7,22 @@ versions again, or lower ones, writes would be older than those before the failo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any
 
 from redis.exceptions import ClusterDownError, MovedError, ResponseError
 
-from writebehind.errors import NoReplicasError, ReplicaError
+from writebehind.errors import NoReplicasError, ReplicaError, without_frames
 from writebehind.plurals import counted
-from writebehind.redis.connections import Command
+from writebehind.redis.connections import Ask, Command, Greeted
 from writebehind.redis.info import parse_info
 from writebehind.redis.keys import DATABASE, Layout, PartitionKeys, partition_keys
 from writebehind.redis.leaping import LEAP
 from writebehind.redis.scripts import script
 from writebehind.redis.shared.owner import Owner
 from writebehind.redis.succession import Term
-from writebehind.redis.topology.guard import ABSENT, UNRECORDED
-from writebehind.redis.topology.routing import ELSEWHERE
+from writebehind.redis.topology.guard import ABSENT, UNRECORDED, changes, place_of
+from writebehind.redis.topology.routing import ELSEWHERE, key_of
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class Terms:
         #: Partitions whose versions are to leap yet, of each term that was met: their slots were on their way.
         self._left: dict[str, list[int]] = {}
 
-    def greet(self, ask: Callable[[Sequence[Command]], list[Any]]) -> Term | None:
+    def greet(self, ask: Ask) -> Greeted:
         """Let versions leap where a new connection leads to a primary that was a replica.
 
         Args:
@@ -82,9 +81,9 @@ class Terms:
                 refused.
 
         Returns:
-            The term of the primary, an empty one where the server does not say. `None` where the connection may
-            not be kept: one to a replica of a cluster, which may become the primary, or to a primary that takes no
-            writes yet.
+            The term of the primary, an empty one where the server does not say. What changes something is not sent
+            to a replica of a cluster, which may become the primary before that comes; nor to a partition whose
+            versions do not leap yet: that refusal is the answer.
 
         Raises:
             ReplicaError: the server is a replica, and may lack the last writes.
@@ -92,26 +91,26 @@ class Terms:
         """
         (info,) = ask([("INFO", "replication")])
         if not isinstance(info, bytes):
-            return Term()  # refused, of which `doctor` tells
+            return Greeted()  # refused, of which `doctor` tells
         facts = parse_info(info)
         if facts.get("role") == "slave":
-            if self._is_cluster:  # which says where the primary is
-                return None
+            if self._is_cluster:
+                return Greeted(is_kept=False, instead=_asked_where)
             raise ReplicaError(_REPLICA)
         if self._is_watched and facts.get(_KEEPING_UP) == "0":
             raise NoReplicasError(_ALONE)
         after = facts.get("master_replid2", NONE_BEFORE)
         term = Term(facts.get("master_replid", ""), "" if after == NONE_BEFORE else after)
         if not term.after or self._left.get(term.id) == []:
-            return term
+            return Greeted(term)
         (owner,) = ask([("GET", DATABASE)])
         recorded = Owner.parse(owner) if isinstance(owner, bytes) else None
         if recorded is not None and not recorded.fits(self._database):
-            return None  # nothing is changed there, and nothing is written
+            return Greeted(is_kept=False)  # nothing is changed there, and nothing is written
         return self._leap(term, ask)
 
-    def _leap(self, term: Term, ask: Callable[[Sequence[Command]], list[Any]]) -> Term | None:
-        """Let versions leap that have not yet; the term, if all have that the server has."""
+    def _leap(self, term: Term, ask: Ask) -> Greeted:
+        """Let versions leap that have not yet; where one refuses, what changes something is not sent."""
         left = self._left.get(term.id)
         if left is None:
             self._approached(term.id)
@@ -122,10 +121,14 @@ class Terms:
                 *(_leap_of(partition_keys(one), term.id) for one in partitions),
             ]
         )
-        refused = [one for one in answers if isinstance(one, ResponseError) and not _is_elsewhere(one)]
+        refused = {
+            str(at): without_frames(one)
+            for at, one in zip(partitions, answers, strict=True)
+            if isinstance(one, ResponseError) and not _is_elsewhere(one)
+        }
         if refused:
-            log.debug("versions do not leap yet: %s", refused[0])
-            return None
+            log.debug("versions do not leap yet: %s", next(iter(refused.values())))
+            return Greeted(term, instead=partial(_refused, refused))
         here = [at for at, one in zip(partitions, answers, strict=True) if isinstance(one, int)]
         if leapt := sum(one for one in answers if isinstance(one, int)):
             log.info("a replica has become the primary: versions of %s have leapt", counted(leapt, "partition"))
@@ -133,9 +136,9 @@ class Terms:
         on_its_way = [at for at, one in zip(partitions, answers, strict=True) if _is_on_its_way(one)]
         if left is None or here:
             # Who is told asks the new primary what it has lost, and no former one over a connection that is open.
-            return term._replace(met=partial(self._meet, term.id, here, on_its_way))
+            return Greeted(term._replace(met=partial(self._meet, term.id, here, on_its_way)))
         self._left[term.id] = on_its_way
-        return term
+        return Greeted(term)
 
     def _meet(self, term: str, here: list[int], left: list[int]) -> None:
         self._met(term, here)
@@ -144,6 +147,16 @@ class Terms:
 
 def _leap_of(of: PartitionKeys, term: str) -> Command:
     return ("EVALSHA", _LEAP.sha1, 3, of.clock, of.term, of.lapses, term, *LEAP)
+
+
+def _refused(refusals: Mapping[str, ResponseError], command: Command) -> ResponseError | None:
+    """The answer to a command that changes something where versions have not leapt: what refused the leap."""
+    return refusals.get(place_of(key_of(command))) if changes(command) else None
+
+
+def _asked_where(command: Command) -> Command | None:
+    """A command that changes nothing in the place of one that does: a replica says to it where the primary is."""
+    return ("EXISTS", key_of(command)) if changes(command) else None
 
 
 def _is_elsewhere(answer: ResponseError) -> bool:

@@ -11,7 +11,7 @@ from tests.integration.test_clock_steps import FAKETIME, wrapper
 from tests.topologies import Watched
 from tests.waiting import wait_until
 from writebehind import Pipeline
-from writebehind.errors import RedisNotReadyError, RedisUnavailableError, ReplicaError
+from writebehind.errors import NoReplicasError, RedisNotReadyError, RedisUnavailableError, ReplicaError
 from writebehind.local.embedded import valkey_binary
 from writebehind.reading.read import Source
 from writebehind.redis.connections import Connections, connection_pool
@@ -332,6 +332,32 @@ def test_a_primary_that_takes_no_writes_yet(servers, on):
     replica.ask("CONFIG", "SET", "min-replicas-to-write", 0)
 
     assert after.collection("users").put("ada", {"n": 2}).version > after.store.now_ms() * 1000 + 1_000_000
+
+
+def test_no_write_comes_before_the_leap(servers, on, monkeypatch):
+    """The primary refuses the leap, and takes writes from then on: over that connection none is sent."""
+    primary, replica = servers
+    before, after = on(primary), on(replica)
+    before.collection("users").put("ada", {"n": 1})
+    cut_off(primary, replica)
+    lost = before.collection("users").put("ada", {"n": 2})
+    primary.kill()
+    replica.ask("REPLICAOF", "NO", "ONE")
+    users = after.collection("users")
+    leap = Terms._leap
+
+    def refused_once(self, term, ask):
+        replica.ask("CONFIG", "SET", "min-replicas-to-write", 1)
+        greeted = leap(self, term, ask)
+        replica.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+        return greeted
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Terms, "_leap", refused_once)
+        assert 1 == users.get("ada")["n"]
+        with pytest.raises(NoReplicasError):
+            users.put("ada", {"n": 3})
+    assert lost.version < users.put("ada", {"n": 3}).version
 
 
 def test_a_server_that_was_no_replica(servers, on):

@@ -89,10 +89,12 @@ def let_arrive(source: Connections, target: Connections, places: Mapping[str, Le
         asked(target, [_arrival(place, places[place]) for place in left])
 
 
-def resignations(name: str, records: Records) -> list[Command]:
-    """The steps by which a server lets go of what has moved since it was what it says, for good."""
+def resignations(name: str, records: Records) -> dict[str, Command]:
+    """The steps by which a server lets go of what has moved since it was what it says, for good, by place."""
     gone = moved_on(name, records)
-    return [_step(_RESIGN, (SERVER,), (place, left.moves, left.over().text)) for place, left in gone.items()]
+    return {
+        place: _step(_RESIGN, (SERVER,), (place, left.moves, left.over().text)) for place, left in gone.items()
+    }
 
 
 def arrive(target: Connections, place: str, left: Left) -> bool:

@@ -25,6 +25,7 @@ CHECK = ("HGET", SERVER, "epoch")
 
 #: The line with the flags of a step begins so.
 _FLAGS = "#!"
+_NO_WRITES = "no-writes"
 _FOLDER = resources.files("writebehind.redis.topology")
 _COMMAND = _FOLDER.joinpath("command.lua").read_text("utf-8")
 #: Commands that change nothing, and those that have no key.
@@ -50,11 +51,23 @@ _AS_THEY_ARE = frozenset(
         ),
     )
 )
+#: Others that change nothing of what is there.
+_CHANGE_NOTHING = frozenset(("ASKING", "HSTRLEN", "PING", "SCRIPT", "ZRANK"))
 
 
 def reads(command: Command) -> bool:
     """Whether a command changes nothing, so that its server need not refuse it."""
     return command[0] in _AS_THEY_ARE and command[0] != "EVAL"
+
+
+def changes(command: Command) -> bool:
+    """Whether a command may change something that is there."""
+    name = command[0]
+    if name == "EVALSHA":
+        return command[1] not in _reading()
+    if name == "EVAL":
+        return not _only_reads(command[1])
+    return name not in _AS_THEY_ARE and name not in _CHANGE_NOTHING
 
 
 def place_of(key: str) -> str:
@@ -106,14 +119,32 @@ class Guard:
     def _sha1(self, of: str) -> str:
         if not self._digests:
             self._sources.update((one.sha1, one.source) for one in steps())
-            self._digests.update((one.sha1, digest(self._before(one.source))) for one in steps())
+            self._digests.update((one.sha1, self._digest(one.source)) for one in steps())
         return self._digests.get(of, of)
 
     def _learnt(self, source: str) -> str:
         """The text with the look of a step that is being loaded, which may be none of ours."""
-        guarded_source = self._before(source)
-        self._digests[digest(source)] = digest(guarded_source)
-        return guarded_source
+        self._digests[digest(source)] = self._digest(source)
+        return self._before(source)
+
+    def _digest(self, source: str) -> str:
+        """The name of a step with the look before it."""
+        sha1 = digest(self._before(source))
+        if _only_reads(source):
+            _reading().add(sha1)
+        return sha1
+
+
+def _only_reads(source: str) -> bool:
+    """Whether a step says of itself that it changes nothing."""
+    flags, _, _ = source.partition("\n")
+    return flags.startswith(_FLAGS) and _NO_WRITES in flags
+
+
+@cache
+def _reading() -> set[str]:
+    """The names of steps that change nothing, also those of them with a look before them."""
+    return {one.sha1 for one in steps() if _only_reads(one.source)}
 
 
 @cache

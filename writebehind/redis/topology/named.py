@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,19 +17,22 @@ from redis.exceptions import ResponseError, TryAgainError
 from writebehind import forks
 from writebehind.errors import ForeignRedisError, RedisNotReadyError, RedisUnavailableError, without_frames
 from writebehind.plurals import counted
-from writebehind.redis.connections import Ask, Command, Connections, Greeting, Sent
+from writebehind.redis.connections import Ask, Command, Connections, Greeted, Greeting, Instead, Sent
 from writebehind.redis.keys import SERVER
 from writebehind.redis.succession import Term
 from writebehind.redis.topology.arriving import let_arrive, resignations
-from writebehind.redis.topology.guard import CHECK, HOME, UNRECORDED, guarded, place_of, reads
-from writebehind.redis.topology.record import Assignment, Left, MoveError, Records, ServerRecord
-from writebehind.redis.topology.routing import Answered, Several, Then, Way, exchange_at, in_order, key_of
+from writebehind.redis.topology.guard import CHECK, HOME, UNRECORDED, changes, guarded, place_of, reads
+from writebehind.redis.topology.record import Assignment, Left, MoveError, Records, ServerRecord, fair
+from writebehind.redis.topology.routing import KEYLESS, Answered, Several, Then, Way, exchange_at, in_order, key_of
 
 log = logging.getLogger(__name__)
 
 #: While nobody has a partition, as it is just moving, who needs it looks again after this, seconds.
 LOOK_AGAIN_S = 0.01
 _RECORD = ("HGETALL", SERVER)
+#: While another server says nothing, it is asked again about a primary after so long, seconds, and after so many
+#: times as long as that took: whoever asks waits for it.
+_ASK_AGAIN_S, _TIMES_AS_LONG = 1.0, 5
 
 
 class NamedServer(Connections):
@@ -82,6 +86,9 @@ class Named(Several):
         self._greeting: Greeting | None = None
         #: Whether a thread is greeting a server whose primary is another one than before.
         self._meeting = threading.local()
+        #: The right to ask others about a server; and what they said, by its name and the term of its primary.
+        self._looking = {name: forks.lock() for name in pools}
+        self._seen: dict[tuple[str, str], _Seen] = {}
         #: The first has the broker's messages, where that is not told otherwise.
         self.outage = self._all[self.names[0]].outage
         #: Nothing is sent before the records were read: what they say may not follow from the names.
@@ -209,31 +216,63 @@ class Named(Several):
         for one in self._all.values():
             one.greeting = partial(self._greet, one, greeting)
 
-    def _greet(self, server: NamedServer, greeting: Greeting, ask: Ask) -> Term | None:
+    def _greet(self, server: NamedServer, greeting: Greeting, ask: Ask) -> Greeted:
         """Greet a server. Where its primary is another one, that may not know what has moved: see to it first."""
-        term = greeting(ask)
-        if term is None or not term.id or server.term in {"", term.id}:
-            return term
-        if getattr(self._meeting, "lasts", False):  # it is asked by what follows, over a connection for once
-            return None
-        self._meeting.lasts = True
+        greeted = greeting(ask)
+        term = greeted.term
+        seen = self._seen.get((server.name, term.id))
+        # Nobody goes by records before all were read, which is such a look.
+        if self._map is None or not (seen or term.after or server.term not in {"", term.id}) or not term.id:
+            return greeted
+        if seen is None or time.monotonic() > seen.until:
+            if getattr(self._meeting, "lasts", False):  # it is asked by what follows, over a connection for once
+                return Greeted(is_kept=False)
+            seen = self._look_at(server, term, ask)
+        if not seen.doubtful:
+            return greeted
+        return greeted._replace(instead=partial(_doubted, seen.doubtful, greeted.instead))
+
+    def _look_at(self, server: NamedServer, term: Term, ask: Ask) -> _Seen:
+        """Ask the others about a primary, which lets go of what has moved: one thread at a time does so."""
+        looking, before = self._looking[server.name], self._seen.get((server.name, term.id))
+        if before is None:
+            looking.acquire()
+        elif not looking.acquire(blocking=False):
+            return before
         try:
-            return term if self._see_moved(server, ask) else None
+            seen = self._seen.get((server.name, term.id))
+            if seen is None or time.monotonic() > seen.until:
+                self._meeting.lasts = True
+                seen = self._seen[server.name, term.id] = self._see_moved(server, ask)
+                if seen.doubtful and (before is None or before.doubtful != seen.doubtful):
+                    count = counted(len(seen.doubtful), "partition")
+                    log.warning("Redis server %s: %s may be on servers that do not answer", server.name, count)
+            return seen
         finally:
             self._meeting.lasts = False
+            looking.release()
 
-    def _see_moved(self, server: NamedServer, ask: Ask) -> bool:
-        """Let a server let go of what has moved, as the others say; whether all of them answer."""
-        others = [one for one in self._all.values() if one is not server]
-        answers = _records_of(others)
-        records = dict(self._map.records) if self._map else {}
-        records |= {name: one for name, one in answers.items() if not isinstance(one, Exception)}
-        (own,) = ask([("HGETALL", SERVER)])
-        records[server.name] = ServerRecord.parse(own)
-        if steps := resignations(server.name, records):
-            ask(steps)
+    def _see_moved(self, server: NamedServer, ask: Ask) -> _Seen:
+        """Let a server let go of what has moved, as the others say; what is in doubt, as some of them do not."""
+        began = time.monotonic()
+        told, silent = _records_of([one for one in self._all.values() if one is not server])
+        records = (dict(self._map.records) if self._map else {}) | told
+        own = ServerRecord.parse(*ask([_RECORD]))
+        records[server.name] = own
+        steps = resignations(server.name, records)
+        stay = set[str]()
+        if steps:
+            answers = ask(list(steps.values()))
+            stay = {place for place, one in zip(steps, answers, strict=True) if isinstance(one, Exception)}
             log.warning("Redis server %s did not know of %s", server.name, counted(len(steps), "move"))
-        return not any(isinstance(one, RedisUnavailableError) for one in answers.values())
+        servers = Assignment.of(self.names, records).servers
+        # Each place is where it belongs, but for one that is to move yet, or that has moved unseen by this server.
+        here = own.here if own else ()
+        stay |= {one for one in here if one not in steps and fair(one, servers) in silent}
+        if not (silent or stay):
+            return _ALL_SEEN
+        now = time.monotonic()
+        return _Seen(frozenset(stay), now + max(_ASK_AGAIN_S, _TIMES_AS_LONG * (now - began)))
 
     def look_again(self) -> None:
         """As `Servers` says."""
@@ -248,31 +287,34 @@ class Named(Several):
         with self._lock:
             if self._map is known or self._map is None:
                 before = known.records if known else {}
-                answers, _ = exchange_at(
-                    {one: [at] for at, one in enumerate(self._all.values())},
-                    [("HGETALL", SERVER)] * len(self._all),
-                    None,
-                )
-                records = {
-                    name: before.get(name) if isinstance(one, Exception) else ServerRecord.parse(one)
-                    for name, one in zip(self._all, answers, strict=True)
-                }
-                self._spoiled = [
-                    name for name, one in zip(self._all, answers, strict=True) if isinstance(one, ResponseError)
-                ]
+                terms = {name: one.term for name, one in self._all.items()}
+                told, silent = _records_of(list(self._all.values()))
+                if all(isinstance(silent.get(name), RedisUnavailableError) for name in self._all):
+                    raise silent[self.names[0]]
+                records = {name: told.get(name, before.get(name)) for name in self._all}
+                self._spoiled = [name for name, one in silent.items() if isinstance(one, ResponseError)]
+                if silent and known is None:  # each is looked at by itself then
+                    for one in self._all.values():
+                        one.greet_again()
                 self._map = _Map(self._all, records)
-                if not any(isinstance(one, Exception) for one in answers):
-                    self._let_go(records)
+                if not silent:
+                    self._let_go(records, terms)
             return self._map
 
-    def _let_go(self, records: Records) -> None:
-        """Let servers let go of what has moved since they were what they say."""
+    def _let_go(self, records: Records, terms: Mapping[str, str]) -> None:
+        """Let servers let go of what has moved since they were what they say; `terms` were known before that."""
         for name, server in self._all.items():
-            if steps := resignations(name, records):
-                try:
-                    server.exchange(steps)
-                except RedisUnavailableError:
-                    continue
+            steps = resignations(name, records)
+            answers: list[Any] = []
+            try:
+                answers += server.exchange(list(steps.values())) if steps else ()
+            except RedisUnavailableError as error:
+                answers.append(error)
+            if any(isinstance(one, Exception) for one in answers):
+                self._seen[name, server.term] = _NONE_SEEN
+                server.greet_again()
+            elif terms[name] in {"", server.term}:
+                self._seen[name, server.term] = _ALL_SEEN
 
     def _let_arrive(self, gone: Mapping[str, tuple[str, Left]]) -> None:
         """Let places be where they have gone to: who moved them may have died just before it did so.
@@ -293,16 +335,52 @@ class Named(Several):
             self._arriving.release()
 
 
-def _records_of(servers: Sequence[NamedServer]) -> dict[str, ServerRecord | Exception | None]:
-    """The records of servers; in the place of one that does not answer, or has something else there, an error."""
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Answers of other servers about a primary.
+
+    Attributes:
+        doubtful: the places that it says it has, and that may be on another server, which does not say so now.
+        until: when others are asked again, by the steady clock.
+    """
+
+    doubtful: frozenset[str] = frozenset()
+    until: float = float("inf")
+
+
+#: All others have said it, and none has.
+_ALL_SEEN, _NONE_SEEN = _Seen(), _Seen(until=float("-inf"))
+
+
+def _doubted(places: frozenset[str], also: Instead | None, command: Command) -> Exception | Command | None:
+    """The error in the place of a command about what may be on another server; else what `also` says."""
+    if also is not None and (instead := also(command)) is not None:
+        return instead
+    if not changes(command) and (command[0] in KEYLESS or len(command) == 1):
+        return None
+    place = place_of(key := key_of(command))
+    if place not in places or key == SERVER or (place == HOME and not changes(command)):
+        return None
+    return RedisNotReadyError("a partition may be on another Redis server, which does not answer", retry_after_s=1)
+
+
+def _records_of(
+    servers: Sequence[NamedServer],
+) -> tuple[dict[str, ServerRecord | None], dict[str, Exception]]:
+    """The records of servers by their names, and errors of those that do not say what is on them now."""
+    places = {one: [at] for at, one in enumerate(servers)}
     try:
-        answers, _ = exchange_at({one: [at] for at, one in enumerate(servers)}, [_RECORD] * len(servers), None)
+        answers, _ = exchange_at(places, [_RECORD] * len(servers), None)
     except RedisUnavailableError as error:
         answers = [error] * len(servers)
-    return {
-        one.name: answer if isinstance(answer, Exception) else ServerRecord.parse(answer)
-        for one, answer in zip(servers, answers, strict=True)
-    }
+    told: dict[str, ServerRecord | None] = {}
+    silent: dict[str, Exception] = {}
+    for one, answer in zip(servers, answers, strict=True):
+        if isinstance(answer, Exception):
+            silent[one.name] = answer
+        else:
+            told[one.name] = ServerRecord.parse(answer)
+    return told, silent
 
 
 class _Map:

@@ -285,7 +285,7 @@ def key_of(command: Command) -> str:
     """
     if command[0] in STEPS and command[2]:
         return _text(command[3])
-    if command[0] not in _KEYLESS and len(command) > 1:
+    if command[0] not in KEYLESS and len(command) > 1:
         return _text(command[1])
     raise ValueError(f"{command[0]} has no key: it is for one server, or for each")
 
@@ -322,4 +322,4 @@ _OURS = "wb:{"
 #: Commands whose keys come after their number.
 STEPS = frozenset(("EVALSHA", "EVAL"))
 #: Commands that have no key.
-_KEYLESS = frozenset((*STEPS, "TIME", "INFO", "DBSIZE", "SCAN", "CONFIG", "COMMAND", "SCRIPT", "WAIT", "WAITAOF"))
+KEYLESS = frozenset((*STEPS, "TIME", "INFO", "DBSIZE", "SCAN", "CONFIG", "COMMAND", "SCRIPT", "WAIT", "WAITAOF"))

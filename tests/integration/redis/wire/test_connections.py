@@ -8,12 +8,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from redis.exceptions import ResponseError, TryAgainError
 
 from tests.integration.redis.wire.conftest import TIMEOUT_MS
 from tests.waiting import wait_until
 from writebehind.errors import RedisUnavailableError
-from writebehind.redis.connections import CERTAIN_S, MOST_BUFFERED, connection_pool, limit_waits
-from writebehind.redis.succession import Term
+from writebehind.redis.connections import CERTAIN_S, MOST_BUFFERED, Greeted, connection_pool, limit_waits
 from writebehind.redis.wire import Wire
 
 
@@ -41,9 +41,9 @@ def test_a_server_that_hangs_is_waited_for_once(hasty, proxy, monkeypatch):
     """Each open connection would be greeted before it is used, and wait as long as the first."""
     greeted = []
 
-    def greet(ask) -> Term:
+    def greet(ask) -> Greeted:
         greeted.append(ask([("PING",)]))
-        return Term()
+        return Greeted()
 
     hasty.greet(greet)
     connections = hasty._servers.place("")
@@ -59,6 +59,26 @@ def test_a_server_that_hangs_is_waited_for_once(hasty, proxy, monkeypatch):
         hasty.call("PING")
 
     assert [1] == waits
+    assert not connections._idle
+
+
+def test_a_greeting_says_what_may_not_be_sent(wire):
+    """An error is the answer, or another command is asked; the rest is sent, and the connection used once."""
+    refused = ResponseError("not now")
+    instead = {"SET": refused, "INCR": ("EXISTS", "n"), "LPUSH": ("LLEN", "n")}
+    wire.call("SET", "n", 1)
+    connections = wire._servers.place("")
+    connections.close()
+    wire.greet(lambda _: Greeted(instead=lambda command: instead.get(command[0])))
+    commands = [("GET", "n"), ("SET", "n", 2), ("INCR", "n"), ("LPUSH", "n", 1), ("GET", "n")]
+
+    first, second, third, fourth, last = connections.exchange(commands)
+
+    assert (b"1", refused, b"1") == (first, second, last)
+    assert isinstance(third, TryAgainError)  # it might have been carried out there
+    assert "WRONGTYPE" in str(fourth)
+    assert [refused] == connections.exchange([("SET", "n", 2)])
+    assert connections.lend() is None
     assert not connections._idle
 
 
