@@ -137,7 +137,8 @@ class LostWrites:
             states = self._store.recovery.replication()
             if not self._known:
                 self._know(self._store.recovery.lapses())
-            known = [one for one in states.values() if one is not None]
+            answered = [one for one in states.values() if one is not None]
+            known = [one for one in answered if one.is_used]
             # Until versions have leapt there, a primary does not say what it has lost, whatever its replicas have.
             is_told = all(one.term in self._terms_met for one in known if one.was_replica)
             is_seen_to = self._see_to_failovers(now, is_told=is_told)
@@ -146,7 +147,7 @@ class LostWrites:
             return AWAY_S
         if not is_seen_to:
             return AWAY_S
-        if is_told and len(known) == len(states):
+        if is_told and len(answered) == len(states):
             self._release(position, now, known)
         if not recent.is_empty or now < self._late_until:
             self._needed = now

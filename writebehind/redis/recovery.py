@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from writebehind.errors import RedisUnavailableError
+from writebehind.redis.connections import Command
 from writebehind.redis.info import parse_info
-from writebehind.redis.keys import Layout
+from writebehind.redis.keys import SERVER, Layout
 from writebehind.redis.letters import MOST_KEPT
 from writebehind.redis.pending import HINT_SLACK_MS, Hint
 from writebehind.redis.recent import Recent
@@ -33,6 +34,7 @@ class Replication:
             A server keeps a backlog for replicas from the first one on, until none has come for an hour
             (`repl-backlog-ttl`).
         was_replica: whether it was one since it started: its term is to be met.
+        is_used: whether anything is on it: not on a server with a name that has no record.
     """
 
     term: str
@@ -40,9 +42,10 @@ class Replication:
     replicated: int | None
     had_replicas: bool
     was_replica: bool = False
+    is_used: bool = True
 
     @classmethod
-    def of(cls, facts: Mapping[str, str]) -> Replication:
+    def of(cls, facts: Mapping[str, str], *, is_used: bool = True) -> Replication:
         """Read the facts of `INFO replication`."""
         replicas = [
             dict(part.partition("=")[::2] for part in value.split(","))
@@ -56,6 +59,7 @@ class Replication:
             min((int(one.get("offset", 0)) for one in replicas), default=None),
             was_replica or facts.get("repl_backlog_active") == "1",
             was_replica,
+            is_used,
         )
 
 
@@ -127,10 +131,11 @@ class Recovery:
         Raises:
             RedisUnavailableError: none answers.
         """
-        answers = self._wire.on_each([("INFO", "replication")])
+        has_record: list[Command] = [("EXISTS", SERVER)] if self._wire.names else []
+        answers = self._wire.on_each([("INFO", "replication"), *has_record])
         found = {
-            name: Replication.of(parse_info(info)) if isinstance(info, bytes) else None
-            for name, (info,) in answers.items()
+            name: Replication.of(parse_info(info), is_used=0 not in also) if isinstance(info, bytes) else None
+            for name, (info, *also) in answers.items()
         }
         if None in found.values():  # whoever has its partitions by now is found by asking for what is in them
             self.lapses()

@@ -1,4 +1,4 @@
-"""Servers with names of which one fails over while another one is away or busy."""
+"""Servers with names of which one fails over while another one is away, busy, or not used yet."""
 
 from __future__ import annotations
 
@@ -53,6 +53,27 @@ def test_what_a_failover_has_lost_is_committed_again_while_another_server_is_awa
         slow.put(documents[one], {"n": 5})
     after = int(parse_info(primary.ask("INFO", "stats"))["total_connections_received"])
     assert after - before < len(others)
+
+
+def test_recent_writes_are_released_where_a_server_is_not_used_yet(installation):
+    """It is in the list, has no record, and has failed over once: it has lost nothing, and tells nothing."""
+    documents = written(installation, Durability.REPLICATED)
+    spare = installation.pairs["b"]
+    spare.primary.ask("SET", "x", 1)
+    spare.wait()
+    installation.fail_over("b")
+    process = installation.process()
+    process.store.recent.there_are_replicas()
+    write(process, documents, 2)
+
+    wait_until(lambda: process.store.recent.is_empty, "the replica to have told so", 20)
+    installation.pairs["a"].cut()
+    lost = next(iter(documents.values()))
+    process.collection("slow").put(lost, {"n": 3})
+    installation.fail_over("a")
+    wait_until(lambda: process.collection("slow").get(lost) == {"_id": lost, "n": 3}, "what was lost", 20)
+    lost_writes = process.lost_writes
+    wait_until(lambda: lost_writes._seen_to == lost_writes._met > 0, "the process to see to it", 20)
 
 
 @contextmanager
