@@ -73,6 +73,27 @@ def test_what_has_arrived_for_certain_does_not_come_back(two, opened, servers, m
     assert [] == told(two)
 
 
+def test_what_comes_back_has_no_copies_of_what_mongodb_has(two, opened, servers, monkeypatch):
+    """Nobody has confirmed that it arrived: what is pending may be all that there is, the rest may be old."""
+    slow, documents = two.collection("slow"), write(two, 1)
+    flush_all(two)
+    pending = [f"pending-{at}" for at in range(50)]
+    for name in pending:
+        slow.put(name, {"n": 5})
+    moved = interrupted(two, monkeypatch, "see_arrived")
+    for one in moved[1:]:
+        slow.put(documents[one], {"n": 2})
+    slow.delete(documents[moved[0]])
+    flush_all(two)
+    servers.ask("c", "FLUSHALL")
+
+    rebalance(opened(servers.url))
+
+    after = opened(servers.url).collection("slow")
+    assert [None, *[2] * (len(moved) - 1)] == [(after.get(documents[one]) or {}).get("n") for one in moved]
+    assert {5} == {after.get(name)["n"] for name in pending}
+
+
 def test_what_a_server_did_not_know_is_only_to_be_dropped(two, opened, servers):
     """A server comes back from before a move: it lets go of what moved, tells so, and never gets it back."""
     documents = write(two, 1)

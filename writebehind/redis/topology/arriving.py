@@ -26,6 +26,7 @@ from writebehind.redis.topology.record import Left, MoveError, Records, moved_on
 _ARRIVE, _EXPECT, _RETURN = script("arrive_on_server"), script("expect_partition"), script("return_to_server")
 _CONFIRM_LEFT, _DROP_LEFT, _RESIGN = script("confirm_left"), script("drop_left"), script("resign_partition")
 _NOTE_ARRIVED, _DROP_COPIES = script("note_arrived"), script("drop_copies")
+_DROP_EXPIRING = script("drop_expiring")
 
 #: Keys that are looked for, and that are dropped, in one go.
 SCANNED, DROPPED = 1_000, 100
@@ -113,7 +114,17 @@ def bring_back(source: Connections, target: Connections, place: str, left: Left)
         raise nameless(target, place)
     if not standing.is_confirmed(answers):
         raise standing.lacking(target)
+    _drop_what_mongodb_has(source, place)
     asked(source, [_step(_RETURN, (SERVER, *_versions(place)), (place, left.text, left.moves + 1, *LEAP))])
+
+
+def _drop_what_mongodb_has(source: Connections, place: str) -> None:
+    """Drop copies of documents of a place that has left: where it has arrived in between, they are old by now."""
+    if place == HOME:
+        return
+    for keys in scanned(source, f"{prefix_of(place)}entry:"):
+        for at in range(0, len(keys), DROPPED):
+            asked(source, [_step(_DROP_EXPIRING, (key,), ()) for key in keys[at : at + DROPPED]])
 
 
 def nameless(target: Connections, place: str) -> MoveError:
