@@ -258,6 +258,12 @@ class ReplicaError(RedisNotReadyError):
     """The server is a replica, which may lack the last writes."""
 
 
+class ForeignServerError(RedisNotReadyError):
+    """A Redis server belongs to another installation, so this process neither reads nor writes there."""
+
+    reason = Reason.WRONG_INSTALLATION
+
+
 class TokenKeysError(UnavailableError):
     """The keys of the issuer of tokens are not known yet."""
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from writebehind.conditions import MOST_FULL, Remedy, remedy
 from writebehind.errors import (
     ForeignRedisError,
+    ForeignServerError,
     NoReplicasError,
     RedisNotReadyError,
     RedisUnavailableError,
@@ -213,6 +214,8 @@ def of_foreign(error: ForeignRedisError) -> Remedy:
 
 def of_not_ready(error: RedisNotReadyError) -> str:
     """Advice about a Redis that answers that it cannot serve now: nobody is to start it."""
+    if isinstance(error, ForeignServerError):
+        return f"{error.inner}: see that REDIS_URL leads to the servers of this installation"
     if isinstance(error, ReplicaError):
         return f"{_REFUSALS['READONLY']}. All goes on by itself then"
     if isinstance(error, NoReplicasError):

@@ -81,6 +81,7 @@ PROBLEMS: dict[type[WritebehindError], Problem] = {
     errors.MistypedKeyError: Problem(503, "redis-mended", "Values of others in Redis were in the way", 1),
     errors.RedisForbidsError: Problem(503, "redis-forbids", "Redis does not permit this", 30),
     errors.SpoiledError: Problem(500, "redis-spoiled", "Values of others in Redis are in the way"),
+    errors.ForeignServerError: Problem(503, "wrong-installation", "A server is of another installation", 5),
     errors.RedisNotReadyError: Problem(503, "redis-not-ready", "Redis cannot serve now", 1),
     errors.RedisUnavailableError: Problem(503, "redis-unavailable", "Redis does not answer", 1),
     errors.MongoUnavailableError: Problem(503, "mongodb-unavailable", "MongoDB does not answer", 5),

@@ -63,6 +63,7 @@ def adopt(pipeline: Pipeline, *, force: bool = False, report: Callable[[int], No
     if seen.fits(after):
         return Adopted(after, after)
     if before == after:  # a move away from it was interrupted, and nobody has written since
+        store.assigned.own(anew=True)
         _record(store, seen, Owner(after))
         return Adopted(after, after)
     store = _as_divided(store)
@@ -82,6 +83,7 @@ def adopt(pipeline: Pipeline, *, force: bool = False, report: Callable[[int], No
         store.receipts.forget_all(partition)
     store.position.forget()
     found = _see_free(store, force=force)
+    store.assigned.own(anew=True)
     _record(store, moving, Owner(after))
     return Adopted(before, after, dropped, found.pending, found.dead)
 

@@ -41,6 +41,7 @@ from redis.retry import Retry
 from writebehind import forks
 from writebehind.deadline import about_to_wait
 from writebehind.errors import (
+    ForeignServerError,
     NoReplicasError,
     RedisNotReadyError,
     RedisUnavailableError,
@@ -107,6 +108,7 @@ _ADVICE_LOADING = "its log says how far it is"
 #: The same by what the greeting says.
 _ADVICE_NOT_READY: dict[type[RedisUnavailableError], str] = {
     NoReplicasError: "see that its replicas run and reach it",
+    ForeignServerError: "see that REDIS_URL leads to the servers of this installation",
     ReplicaError: "name its primary in REDIS_URL, or see that it becomes that",
 }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from writebehind.errors import (
+    ForeignServerError,
     NoReplicasError,
     RedisNotReadyError,
     RedisUnavailableError,
@@ -41,7 +42,16 @@ class Standing:
     refuses: str
 
 
-_AWAY = frozenset((RedisUnavailableError, RedisNotReadyError, NoReplicasError, ReplicaError, UncoveredError))
+_AWAY = frozenset(
+    (
+        RedisUnavailableError,
+        RedisNotReadyError,
+        NoReplicasError,
+        ReplicaError,
+        UncoveredError,
+        ForeignServerError,
+    )
+)
 
 
 def is_away(error: RedisUnavailableError) -> bool:

@@ -117,7 +117,7 @@ class Store:
         self.division = PartitionCount(wire, layout)
         self.cursor_key = Record(wire, keys.CURSOR_KEY, CursorKey.parse)
         self.lost_data = LostData(wire, layout, database=database, owner=self.owner)
-        self.assigned = Assigned(wire)
+        self.assigned = Assigned(wire, database)
         self.rebalancing = Rebalancing(wire, self.assigned)
         self.growing = Growing(wire)
         self.unsettled = Unsettled(wire, layout)
@@ -231,6 +231,12 @@ class Store:
         self.assigned.record(self.partitions)
         self.owner.first(Owner(self.database)).check(self.database)
         self.division.first(Division(self.partitions)).check(self.partitions)
+        self._own()
+
+    def _own(self) -> None:
+        """Record whose the servers with names are, and have those of others taken for away from now on."""
+        self.assigned.own()
+        self._wire.belongs_to(self.database)
 
     def check_recorded(self) -> None:
         """`check`, for who only looks: it records nothing. Raises as `check`."""
@@ -362,6 +368,8 @@ class Store:
         """
         owned = self.owner, self.division
         sample = take(self._wire, self._layout, self.database, *owned, pauses=self.pauses, probes=probes)
+        if sample.recorded and not sample.misfit:
+            self._wire.belongs_to(self.database)
         if sample.may_fail_over:
             self.recent.there_are_replicas()
         return sample
@@ -381,8 +389,10 @@ class Store:
         if sample.recorded:
             return sample
         self.assigned.record(self.partitions)
-        self.owner.first(Owner(self.database))
+        owner = self.owner.first(Owner(self.database))
         self.division.first(Division(self.partitions))
+        if owner.fits(self.database):
+            self._own()
         return self.load()
 
     def lifetimes_ms(self, keys_of: Sequence[str]) -> list[int]:

@@ -284,6 +284,10 @@ class Wire:
         """Greet each server so over each connection that is opened from now on."""
         self._servers.greet(greeting)
 
+    def belongs_to(self, database: str) -> None:
+        """Speak from now on to no server with a name that belongs to another MongoDB database."""
+        self._servers.belongs_to(database)
+
     def record_by(self, record: Callable[[], object]) -> None:
         """Record so what is on a server with a name that has no record; `record` as `Servers` has it."""
         self._servers.record_by(record)

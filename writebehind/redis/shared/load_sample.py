@@ -291,7 +291,7 @@ def take(
     division = divisions.known() if isinstance(divided, RedisUnavailableError) else divisions.read(divided)
     size = layout.partitions  # as the record says by now
     records = parsed({name: one for name, (_, _, _, one, *_) in about.items()})
-    wrong = misfit_of(wire.names, records)
+    wrong = misfit_of(wire.names, records, database)
     whole_of_all = LoadSample(
         misfit=f"{wrong}, and restart this process" if wrong else _misfit(owner, database, division, size),
         recorded=owner is not None and division is not None and is_recorded(wire.names, records, size),

@@ -21,7 +21,7 @@ from writebehind.redis.topology.record import (
 )
 from writebehind.redis.wire import Wire
 
-_RECORD_SERVER, _EXPECT = script("record_server"), script("expect_partition")
+_RECORD_SERVER, _EXPECT, _OWN = script("record_server"), script("expect_partition"), script("own_server")
 #: So often it is tried to record what is not yet, where others change records meanwhile.
 _MOST_TRIES = 10
 
@@ -29,9 +29,10 @@ _MOST_TRIES = 10
 class Assigned:
     """The records of the servers of a URL. Safe to share between threads."""
 
-    def __init__(self, wire: Wire) -> None:
-        """Look at these servers."""
+    def __init__(self, wire: Wire, database: str = "") -> None:
+        """Look at these servers, for who uses a MongoDB database; '' where that does not matter."""
         self._wire = wire
+        self._database = database
 
     def records(self) -> dict[str, ServerRecord | None]:
         """The records of the servers that answer, by their names; `None` of one that has none.
@@ -52,7 +53,7 @@ class Assigned:
             ConfigurationError: it does not; the message says what to do.
             RedisUnavailableError: as `records`.
         """
-        if wrong := misfit_of(self._wire.names, self.records()):
+        if wrong := misfit_of(self._wire.names, self.records(), self._database):
             raise ConfigurationError(wrong)
 
     def record(self, partitions: int) -> bool:
@@ -81,6 +82,20 @@ class Assigned:
         self._wire.look_again()
         self.check()
         return is_known
+
+    def own(self, *, anew: bool = False) -> None:
+        """Record on each server that takes it whose it is, where it has a record, and that says nothing of it.
+
+        With `anew` also where it says something else, and on all of them. Raises as `records`.
+        """
+        for name, one in self.records().items() if self._wire.names else ():
+            if one is not None and (anew or not one.database):
+                said = (name, self._database, "1" if anew else "")
+                try:
+                    self._wire.at(name, "EVAL", _OWN.source, 1, keys.SERVER, *said)
+                except RedisUnavailableError:  # tried again with the next sample
+                    if anew:
+                        raise
 
     def _at_one_moment(self) -> dict[str, ServerRecord | None]:
         """`records`, as they were all at the same time: each of them is another one after each change."""
@@ -143,16 +158,17 @@ def parsed(answers: Mapping[str, Any]) -> dict[str, ServerRecord | None]:
     }
 
 
-def misfit_of(names: Sequence[str], records: Mapping[str, ServerRecord | None]) -> str:
+def misfit_of(names: Sequence[str], records: Mapping[str, ServerRecord | None], database: str) -> str:
     """The reason why a process whose URL has such names, or none, must not use them; '' where it may."""
     if names:
-        return misfit(names, records)
+        return misfit(names, records, database)
     return misfit_alone(next(iter(records.values()))) if len(records) == 1 else ""
 
 
 def is_recorded(names: Sequence[str], records: Mapping[str, ServerRecord | None], partitions: int) -> bool:
-    """Whether it is recorded where everything is, as far as the servers that answer can tell."""
+    """Whether it is recorded where everything is, and whose, as far as the servers that answer can tell."""
     if not names or len(records) < len(names):
         return True
     assignment = Assignment.of(names, records)
-    return all(records[one] for one in assignment.servers) and not unclaimed(assignment, partitions)
+    used = [records[one] for one in assignment.servers]
+    return all(one and one.database for one in used) and not unclaimed(assignment, partitions)

@@ -180,6 +180,10 @@ class Dividing:
         """As `Servers` says."""
         self.inner.greet(greeting)
 
+    def belongs_to(self, database: str) -> None:
+        """As `Servers` says."""
+        self.inner.belongs_to(database)
+
     def record_by(self, record: Callable[[], object]) -> None:
         """As `Servers` says."""
         self.inner.record_by(record)

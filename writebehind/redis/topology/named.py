@@ -15,14 +15,20 @@ from redis import ConnectionPool
 from redis.exceptions import ResponseError, TryAgainError
 
 from writebehind import forks
-from writebehind.errors import ForeignRedisError, RedisNotReadyError, RedisUnavailableError, without_frames
+from writebehind.errors import (
+    ForeignRedisError,
+    ForeignServerError,
+    RedisNotReadyError,
+    RedisUnavailableError,
+    without_frames,
+)
 from writebehind.plurals import counted
 from writebehind.redis.connections import Ask, Command, Connections, Greeted, Greeting, Instead, Sent
 from writebehind.redis.keys import SERVER
 from writebehind.redis.succession import Term
 from writebehind.redis.topology.arriving import let_arrive, resignations
 from writebehind.redis.topology.guard import CHECK, HOME, UNRECORDED, changes, guarded, place_of, reads
-from writebehind.redis.topology.record import Assignment, Left, MoveError, Records, ServerRecord, fair
+from writebehind.redis.topology.record import Assignment, Left, MoveError, Records, ServerRecord, fair, foreign
 from writebehind.redis.topology.routing import KEYLESS, Answered, Several, Then, Way, exchange_at, in_order, key_of
 
 log = logging.getLogger(__name__)
@@ -94,12 +100,20 @@ class Named(Several):
         #: Nothing is sent before the records were read: what they say may not follow from the names.
         self._map: _Map | None = None
         self._record: Callable[[], object] = lambda: None
+        #: The MongoDB database of this process, '' while servers of others are let in; and by servers' names the
+        #: terms of those that were found to be of no other.
+        self._database = ""
+        self._ours: dict[str, str] = {}
         #: Servers whose record other hands have made something else, as was seen last.
         self._spoiled: Sequence[str] = ()
 
     def _share(self, name: str) -> str:
         """The number of partitions that are on a server, of how many; '' where that is not known."""
         return self._map.share(name) if self._map else ""
+
+    def belongs_to(self, database: str) -> None:
+        """As `Servers` says."""
+        self._database = database
 
     def record_by(self, record: Callable[[], object]) -> None:
         """As `Servers` says."""
@@ -214,7 +228,24 @@ class Named(Several):
         """As `Servers` says."""
         self._greeting = greeting
         for one in self._all.values():
-            one.greeting = partial(self._greet, one, greeting)
+            one.greeting = partial(self._greet, one, partial(self._greet_ours, one, greeting))
+
+    def _greet_ours(self, server: NamedServer, greeting: Greeting, ask: Ask) -> Greeted:
+        """Greet a server, and see once for each of its primaries that it is none of another installation.
+
+        Raises:
+            ForeignServerError: it is.
+        """
+        greeted = greeting(ask)
+        met = greeted.term.id
+        is_home = self._map is not None and self._map.is_home(server.name)  # it says by another record whose it is
+        if self._database and not is_home and (not met or self._ours.get(server.name) != met):
+            (owner,) = ask([("HGET", SERVER, "database")])
+            theirs = owner.decode(errors="replace") if isinstance(owner, bytes) else ""
+            if theirs not in {"", self._database}:
+                raise ForeignServerError(inner=foreign(server.name, theirs, self._database))
+            self._ours[server.name] = met
+        return greeted
 
     def _greet(self, server: NamedServer, greeting: Greeting, ask: Ask) -> Greeted:
         """Greet a server. Where its primary is another one, that may not know what has moved: see to it first."""
@@ -428,6 +459,10 @@ class _Map:
         """The number of partitions that are on a server, of how many, in words; '' where a record is missing."""
         places = [server for place, server in self._assignment.claims.items() if place != HOME]
         return f"{places.count(name)} of {counted(len(places), 'partition')}" if self._is_whole else ""
+
+    def is_home(self, name: str) -> bool:
+        """Whether a server has what belongs to no partition."""
+        return self._assignment.server_of(HOME) == name
 
     def on_their_way(self, commands: Sequence[Command]) -> list[int]:
         """Places of what reads where something has left, and has not arrived as far as is known.

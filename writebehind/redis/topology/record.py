@@ -1,11 +1,11 @@
 """Records of servers with names: the name of each, the others, and what is on it. Each server has its own.
 
-A record is a hash: `name`; `servers`, the names of all that are used; `epoch`, which changes with it; and for each
-partition that is here, and for `home`, how often it has moved: so that of two servers that claim to have it, the
-last is right. `left:<partition>` names the server that one has gone to, how often it has moved then, and the mark
-by which it arrives: that server has it as `whole:<partition>` once it has all of it. Once it is certain to have
-arrived, the mark is `over`: what is left are copies that are only to be dropped. `expected:<partition>` is the
-token of whoever may copy it to there.
+A record is a hash: `name`; `database`, the MongoDB database that it belongs to; `servers`, the names of all that
+are used; `epoch`, which changes with it; and for each partition that is here, and for `home`, how often it has
+moved: so that of two servers that claim to have it, the last is right. `left:<partition>` names the server that
+one has gone to, how often it has moved then, and the mark by which it arrives: that server has it as
+`whole:<partition>` once it has all of it. Once it is certain to have arrived, the mark is `over`: what is left are
+copies that are only to be dropped. `expected:<partition>` is the token of whoever may copy it to there.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class ServerRecord:
         left: where others have gone to.
         coming: those that are copied to here, or were by who has died, and by which token: what is here of
             them may be old. By `NOBODY`, nothing comes any more; '' where all of it was here once.
+        database: the MongoDB database that it belongs to; '' where that is not recorded yet.
     """
 
     name: str
@@ -95,6 +96,7 @@ class ServerRecord:
     here: Mapping[str, int] = field(default_factory=dict)
     left: Mapping[str, Left] = field(default_factory=dict)
     coming: Mapping[str, str] = field(default_factory=dict)
+    database: str = ""
 
     @classmethod
     def parse(cls, answer: Any) -> Self | None:
@@ -116,6 +118,7 @@ class ServerRecord:
                 for one, value in fields.items()
                 if one.startswith((_EXPECTED, _WHOLE))
             },
+            fields.get("database", ""),
         )
 
 
@@ -220,9 +223,20 @@ def left_over(assignment: Assignment) -> str:
     return f"{', '.join(told)} that moved to other servers" if told else ""
 
 
-def misfit(names: Sequence[str], records: Records) -> str:
-    """The reason why a process with a list of such names must not use these servers; '' where it may."""
+def foreign(name: str, database: str, ours: str) -> str:
+    """The words for a server that belongs to another installation than a process does."""
+    return f"server {name} belongs to database {database!r}, not to {ours!r}"
+
+
+def misfit(names: Sequence[str], records: Records, database: str = "") -> str:
+    """The reason why a process with a list of such names must not use these servers; '' where it may.
+
+    `database` is its own, '' where that does not matter. Where all say another one, that is no matter of the list.
+    """
+    owners = {one.database for one in records.values() if one is not None and one.database}
     for name, one in records.items():
+        if database and len(owners) > 1 and one is not None and one.database not in {"", database}:
+            return f"REDIS_URL: {foreign(name, one.database, database)}: name the servers of this installation"
         if one is not None and one.name != name:
             return f"REDIS_URL: server {name} calls itself {one.name}: give each server the name that it had"
     known = {server for one in records.values() if one is not None for server in one.servers}

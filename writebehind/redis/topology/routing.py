@@ -80,6 +80,9 @@ class Servers(Protocol):
     def greet(self, greeting: Greeting) -> None:
         """Greet each server so over each connection that is opened from now on."""
 
+    def belongs_to(self, database: str) -> None:
+        """Take a server with a name that belongs to another MongoDB database for away, from now on."""
+
     def record_by(self, record: Callable[[], object]) -> None:
         """Record so what is on a server with a name that has no record, before anything is done there.
 
@@ -134,6 +137,9 @@ class OneServer:
     def look_again(self) -> None:
         """As `Servers` says."""
 
+    def belongs_to(self, database: str) -> None:
+        """As `Servers` says."""
+
     def record_by(self, record: Callable[[], object]) -> None:
         """As `Servers` says."""
 
@@ -165,6 +171,9 @@ class Several(ABC):
         raise KeyError(name)
 
     def look_again(self) -> None:  # noqa: B027 - not all of them have to
+        """As `Servers` says."""
+
+    def belongs_to(self, database: str) -> None:  # noqa: B027 - as above
         """As `Servers` says."""
 
     def record_by(self, record: Callable[[], object]) -> None:  # noqa: B027 - as above
