@@ -25,6 +25,7 @@ from tests.waiting import wait_until
 from writebehind import Pipeline, connect, forks
 from writebehind.celery import FlushPublisher
 from writebehind.documents.ids import new_id
+from writebehind.local.supervisor import bound_to_parent
 from writebehind.reading.freshness import Refresher
 from writebehind.redis.cache import Refresh
 from writebehind.redis.connections import connection_pool
@@ -182,7 +183,7 @@ def forked_in_c(command: Sequence[str]) -> list[bytes]:
     then, and what hangs is tried again.
     """
     for _ in range(3):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        with subprocess.Popen(bound_to_parent(command), stdout=subprocess.PIPE, start_new_session=True) as process:
             try:
                 printed, _ = process.communicate(timeout=60)
             except subprocess.TimeoutExpired:
