@@ -124,8 +124,9 @@ def send(database: Database[Any], collection: str, statements: Sequence[Statemen
     """Store documents of a collection that is not sharded by other fields, each where none is as new.
 
     Returns:
-        How many were stored; `None` where it is left to the driver's `bulk_write`, as the server steps down, or is
-        lost. Then some may be stored. To send those again changes nothing, as each is guarded by its version.
+        How many were stored; `None` where it is left to the driver's `bulk_write`, as the server steps down, is
+        lost, or does not say how many. Then some may be stored. To send those again changes nothing, as each is
+        guarded by its version.
 
     Raises:
         BulkWriteError: some are refused, or not as durable as asked for; as the driver's `bulk_write` has it.
@@ -148,6 +149,9 @@ def send(database: Database[Any], collection: str, statements: Sequence[Statemen
         if error.code in RETRIED:
             return None
         raise
+    stored: int | None = answer.get("n")
+    if stored is None:  # nor would it say what became of the others beside one that is refused
+        return None
     doubts = answer.get("writeConcernError")
     if doubts and doubts.get("code") in RETRIED:
         return None
@@ -155,7 +159,6 @@ def send(database: Database[Any], collection: str, statements: Sequence[Statemen
         raise BulkWriteError(
             {"writeErrors": answer.get("writeErrors", []), "writeConcernErrors": [doubts] if doubts else []}
         )
-    stored: int | None = answer.get("n")
     return stored
 
 
