@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -226,6 +226,17 @@ def test_nothing_moves_while_replicas_do_not_keep_up(installation, name):
     assert {1} == set(read(installation.process(), documents).values())
 
 
+def comes_back_with(installation, moved: Sequence[str]) -> Pair:
+    """A replica of `a` that has missed that these places moved takes its place; both of them."""
+    pair = installation.pairs["a"]
+    pair.cut()
+    pair.replica.ask("REPLICAOF", "NO", "ONE")
+    for one in moved:
+        pair.replica.ask("HSET", keys.SERVER, one, 0)
+    installation.fail_over("a")
+    return pair
+
+
 @pytest.mark.parametrize("first", ["write", "read", "look"])
 def test_a_server_that_came_back_with_what_has_moved_lets_go_of_it(installation, first):
     """A replica that missed the move has the place of its primary: nobody writes there, whatever he knew."""
@@ -234,12 +245,7 @@ def test_a_server_that_came_back_with_what_has_moved_lets_go_of_it(installation,
     assert {1} == set(read(stale, documents).values())
     moved = [one.place for one in rebalance(mover).moved]
     assert moved
-    pair = installation.pairs["a"]
-    pair.cut()
-    pair.replica.ask("REPLICAOF", "NO", "ONE")
-    for one in moved:
-        pair.replica.ask("HSET", keys.SERVER, one, 0)
-    installation.fail_over("a")
+    pair = comes_back_with(installation, moved)
 
     fresh = installation.process()
     if first == "look":

@@ -6,7 +6,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.integration.topology.test_moves_fail_over import Installation, installation, read, write, written
+from tests.integration.topology.test_moves_fail_over import (
+    Installation,
+    comes_back_with,
+    installation,
+    read,
+    write,
+    written,
+)
 from tests.integration.topology.test_servers import busy
 from tests.waiting import wait_until
 from writebehind import Durability
@@ -91,12 +98,7 @@ def test_nobody_writes_to_what_may_have_moved_while_another_server_says_nothing(
     process, mover = installation.process(), installation.process()
     assert {1} == set(read(process, documents).values())
     moved = [one.place for one in rebalance(mover).moved]
-    pair = installation.pairs["a"]
-    pair.cut()
-    pair.replica.ask("REPLICAOF", "NO", "ONE")
-    for one in moved:
-        pair.replica.ask("HSET", keys.SERVER, one, 0)
-    installation.fail_over("a")
+    pair = comes_back_with(installation, moved)
     slow = process.collection("slow")
     places = [int(one) for one in moved if one != HOME]
     with away(installation.pairs["b"].primary):
