@@ -224,7 +224,7 @@ class Sampler:
             threading.Thread(target=self._run, name="load-sample", daemon=True).start()
 
     def _run(self) -> None:
-        with suppress(RedisUnavailableError):  # whoever needs it next finds out the same, and says it
+        with suppress(RedisUnavailableError, ConfigurationError):  # whoever needs it next finds out, and says it
             self._sampled(self._vitals)
 
     def _sampled(self, vitals: LoadSample | None) -> LoadSample:
